@@ -1,0 +1,47 @@
+"""T2T-ViT, the Tokens-to-Token Vision Transformer (Yuan et al., ICCV 2021), for Keras 3."""
+
+from keras_t2t import layers
+from keras_t2t.models.t2t_vit import T2TViT
+from keras_t2t.models.variants import (
+    T2TViT7,
+    T2TViT10,
+    T2TViT12,
+    T2TViT14,
+    T2TViT14ResNeXt,
+    T2TViT14SE,
+    T2TViT14Wide,
+    T2TViT16Ghost,
+    T2TViT19,
+    T2TViT24,
+    T2TViTDense,
+    T2TViTt14,
+    T2TViTt19,
+    T2TViTt24,
+    create,
+    list_variants,
+)
+from keras_t2t.weights.loading import load_checkpoint
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "T2TViT",
+    "T2TViT10",
+    "T2TViT12",
+    "T2TViT14",
+    "T2TViT14ResNeXt",
+    "T2TViT14SE",
+    "T2TViT14Wide",
+    "T2TViT16Ghost",
+    "T2TViT19",
+    "T2TViT24",
+    "T2TViT7",
+    "T2TViTDense",
+    "T2TViTt14",
+    "T2TViTt19",
+    "T2TViTt24",
+    "create",
+    "layers",
+    "list_variants",
+    "load_checkpoint",
+]

@@ -1,0 +1,1 @@
+"""From images and data sets to what a model takes, and from its scores to names."""

@@ -1,0 +1,286 @@
+"""Evaluation preprocessing: how an image becomes what a model's weights were trained to see."""
+
+import dataclasses
+import math
+import os
+import sys
+import warnings
+
+import keras
+import numpy as np
+from PIL import Image
+
+from keras_t2t.data.image_files import eight_bits, load_image
+
+INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+@dataclasses.dataclass(frozen=True)
+class Preprocessing:
+    """Resize, centre crop, normalise: what torchvision and timm do, on uint8 pixels with Pillow.
+
+    The defaults are those of the published ImageNet models. Called with an image, it returns what
+    a model takes, to the last bit of torchvision's result and the same on every backend:
+
+        preprocessing = keras_t2t.model_preprocessing(model)
+        model.predict(preprocessing("cat.jpg")[None])
+
+    Args:
+        height: Int, rows of the result, default 224.
+        width: Int, columns of the result, default 224.
+        mean: Tuple of a float in 0..1 for each channel.
+        std: Tuple of a float in 0..1 for each channel.
+        crop_fraction: Float, the share of the resized image that the centre crop keeps: the image
+            is resized, with its aspect ratio, until it just covers `floor(size / crop_fraction)`;
+            default 0.9. `None` resizes straight to the size, without a crop, as for CIFAR.
+        interpolation: `"bicubic"` (default) or `"bilinear"`, both with antialiasing.
+
+    Raises:
+        ValueError: If an argument is out of range.
+
+    Source: `_cfg` in `models/t2t_vit.py`; for CIFAR, `transfer_learning.py`.
+    """
+
+    height: int = 224
+    width: int = 224
+    mean: tuple[float, ...] = (0.485, 0.456, 0.406)
+    std: tuple[float, ...] = (0.229, 0.224, 0.225)
+    crop_fraction: float | None = 0.9
+    interpolation: str = "bicubic"
+
+    def __post_init__(self):
+        # A model file holds JSON, in which tuples become lists.
+        object.__setattr__(self, "mean", tuple(self.mean))
+        object.__setattr__(self, "std", tuple(self.std))
+        for name in ("height", "width"):
+            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
+                raise ValueError(f"{name}: expected a positive int, got {getattr(self, name)!r}")
+        if not self.mean or not all(0 <= value <= 1 for value in self.mean):
+            raise ValueError(f"mean: expected a value in 0..1 for each channel, got {self.mean}")
+        if len(self.std) != len(self.mean) or not all(0 < value <= 1 for value in self.std):
+            raise ValueError(
+                f"std: expected {len(self.mean)} values above 0 and up to 1, got {self.std}"
+            )
+        if self.crop_fraction is not None and not 0 < self.crop_fraction <= 1:
+            raise ValueError(
+                "crop_fraction: expected None or a number above 0 and up to 1, "
+                f"got {self.crop_fraction!r}"
+            )
+        if self.interpolation not in INTERPOLATIONS:
+            raise ValueError(
+                f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
+                f"got {self.interpolation!r}"
+            )
+
+    def __call__(self, image):
+        """Prepares one image.
+
+        Args:
+            image: A path (see `load_image`), a `PIL.Image.Image`, or a uint8 array of shape
+                (rows, columns) or (rows, columns, 1, 3 or 4).
+
+        Returns:
+            float32 NumPy array (height, width, channels), normalised.
+
+        Raises:
+            ValueError: If the image cannot be read or is none of the three.
+        """
+        if len(self.mean) not in (1, 3):
+            raise ValueError(
+                f"image: files give 1 or 3 channels, but the model takes {len(self.mean)}; "
+                "use `normalize` on images of your own making"
+            )
+        image = _pillow(image).convert("RGB" if len(self.mean) == 3 else "L")
+        resampling = INTERPOLATIONS[self.interpolation]
+        if self.crop_fraction is None:
+            image = image.resize((self.width, self.height), resampling)
+        else:
+            image = image.resize(self._covering(*image.size), resampling)
+            # Half rounds to even, as in torchvision's CenterCrop.
+            left = round((image.width - self.width) / 2)
+            top = round((image.height - self.height) / 2)
+            image = image.crop((left, top, left + self.width, top + self.height))
+        return self.normalize(np.asarray(image).reshape(self.height, self.width, len(self.mean)))
+
+    def normalize(self, images):
+        """Returns `(images / 255 - mean) / std` in float32.
+
+        Args:
+            images: Pixels in 0..255, (..., channels): a NumPy array, a tensor of any backend, a
+                TensorFlow tensor whatever the backend (as in `tf.data`), or a symbolic tensor.
+
+        Raises:
+            ValueError: If the last axis is not the channels.
+        """
+        tensorflow = sys.modules.get("tensorflow")
+        if isinstance(images, np.ndarray):
+            _warn_unless_pixels(images)
+            images, constant = images.astype("float32"), np.asarray
+        elif tensorflow is not None and tensorflow.is_tensor(images):
+            images, constant = tensorflow.cast(images, "float32"), tensorflow.constant
+        else:
+            images, constant = keras.ops.cast(images, "float32"), keras.ops.convert_to_tensor
+        if images.shape[-1] != len(self.mean):
+            raise ValueError(
+                f"images: expected shape (..., {len(self.mean)}), channels last, "
+                f"got {tuple(images.shape)}"
+            )
+        return (images / 255.0 - constant(np.float32(self.mean))) / constant(np.float32(self.std))
+
+    def _covering(self, width, height):
+        """Size that covers the uncropped target; for a square one as in torchvision's Resize."""
+        target_width = math.floor(self.width / self.crop_fraction)
+        target_height = math.floor(self.height / self.crop_fraction)
+        if width * target_height <= height * target_width:
+            return target_width, int(target_width * height / width)
+        return int(target_height * width / height), target_height
+
+
+_CIFAR = Preprocessing(
+    mean=(0.4914, 0.4822, 0.4465),
+    std=(0.2023, 0.1994, 0.2010),
+    crop_fraction=None,
+    interpolation="bilinear",
+)
+
+# By the name of the weights. For the token-labeling model no other settings are known.
+PUBLISHED = {
+    "imagenet": Preprocessing(),
+    "imagenet384": Preprocessing(height=384, width=384),
+    "imagenet_token_labeling": Preprocessing(),
+    "cifar10": _CIFAR,
+    "cifar100": _CIFAR,
+}
+
+
+@keras.saving.register_keras_serializable(package="keras_t2t")
+class PreprocessedImages(keras.layers.Identity):
+    """Passes images on unchanged, and tells how they must have been prepared.
+
+    It computes nothing. Standing behind a model's input, its config carries the preprocessing into
+    every file of the model and every model cut out of it.
+
+    Args:
+        preprocessing: A `Preprocessing`, or its arguments as a dict.
+
+    Raises:
+        ValueError: If the preprocessing does not give images of the shape that come in.
+    """
+
+    def __init__(self, preprocessing, **kwargs):
+        # Casting is left to the layers that compute.
+        super().__init__(autocast=False, **kwargs)
+        if isinstance(preprocessing, dict):
+            preprocessing = Preprocessing(**preprocessing)
+        self.preprocessing = preprocessing
+
+    def compute_output_spec(self, inputs):
+        own = self.preprocessing
+        shape, given = tuple(inputs.shape[1:]), (own.height, own.width, len(own.mean))
+        if shape != given:
+            raise ValueError(
+                f"preprocessing: expected one that gives images of shape {shape}, got {given}"
+            )
+        return super().compute_output_spec(inputs)
+
+    def get_config(self):
+        return {**super().get_config(), "preprocessing": dataclasses.asdict(self.preprocessing)}
+
+
+def model_preprocessing(model_or_weights, input_shape=None):
+    """The preprocessing that belongs to a model or to published weights.
+
+    Args:
+        model_or_weights: A `keras.Model` of this package or built around one, which carries its
+            preprocessing; or the name of published weights, such as `"imagenet"`, `"cifar10"`.
+        input_shape: With a name only, `(height, width, channels)` of the model that is to hold the
+            weights. `None` means as published. For other than 3 channels mean and std are the
+            averages over red, green and blue.
+
+    Returns:
+        A `Preprocessing`.
+
+    Raises:
+        ValueError: If the model carries none, or several that differ; if the name is unknown.
+    """
+    if isinstance(model_or_weights, keras.Model):
+        if input_shape is not None:
+            raise ValueError("input_shape: expected None with a model, which has its own")
+        return _carried(model_or_weights)
+    if model_or_weights not in PUBLISHED:
+        raise ValueError(
+            f"model_or_weights: expected a keras.Model or one of {', '.join(PUBLISHED)}, "
+            f"got {model_or_weights!r}"
+        )
+    preprocessing = PUBLISHED[model_or_weights]
+    if input_shape is None:
+        return preprocessing
+    height, width, channels = input_shape
+    mean, std = preprocessing.mean, preprocessing.std
+    if channels != 3:
+        mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
+    return dataclasses.replace(preprocessing, height=height, width=width, mean=mean, std=std)
+
+
+def preprocess_input(x, data_format=None):
+    """Normalises RGB images for the ImageNet weights, in the convention of `keras.applications`.
+
+    It neither resizes nor crops. `model_preprocessing(model)` does, for whatever weights.
+
+    Args:
+        x: Pixels in 0..255, (..., 3), integers or floats: a NumPy array, a tensor or a symbolic
+            tensor.
+        data_format: `None` or `"channels_last"`.
+
+    Returns:
+        The normalised images in float32, of the kind that `x` is; `x` is left as it was.
+
+    Raises:
+        ValueError: If `data_format` is `"channels_first"`, or `x` has other than 3 channels.
+    """
+    if data_format not in (None, "channels_last"):
+        raise ValueError(f'data_format: expected None or "channels_last", got {data_format!r}')
+    return PUBLISHED["imagenet"].normalize(x)
+
+
+def _pillow(image):
+    if isinstance(image, (str, os.PathLike)):
+        return load_image(image)
+    if isinstance(image, Image.Image):
+        return eight_bits(image)
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+        if image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4)):
+            return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
+    got = f"{image.dtype} {image.shape}" if hasattr(image, "dtype") else type(image).__name__
+    raise ValueError(
+        "image: expected a path, a Pillow image or a uint8 array (rows, columns[, 1, 3 or 4]), "
+        f"got {got}"
+    )
+
+
+def _warn_unless_pixels(images):
+    """0..1 in place of 0..255 gives no error, but no accuracy either."""
+    if images.dtype.kind == "f" and images.size and 0 < np.abs(images).max() <= 3:
+        warnings.warn(
+            f"images: expected pixels in 0..255, but none is above {np.abs(images).max():.3g}; "
+            "are they in 0..1, or normalised already?",
+            stacklevel=3,
+        )
+
+
+def _carried(model):
+    layers = [layer for layer in _layers(model) if isinstance(layer, PreprocessedImages)]
+    found = {layer.preprocessing for layer in layers}
+    if len(found) != 1:
+        raise ValueError(
+            f"model {model.name!r}: expected one PreprocessedImages layer, which tells how images "
+            f"are prepared, got {'none' if not found else 'several that differ'}"
+        )
+    return found.pop()
+
+
+def _layers(model):
+    for layer in model.layers:
+        yield layer
+        if isinstance(layer, keras.Model):
+            yield from _layers(layer)

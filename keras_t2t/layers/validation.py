@@ -1,0 +1,57 @@
+"""Checks that the layers' arguments and inputs share."""
+
+import numbers
+
+
+def pair(value, name, minimum):
+    """Returns `value`, an int or a pair of ints of at least `minimum`, as a tuple of two ints."""
+    values = (value, value) if isinstance(value, numbers.Integral) else value
+    try:
+        first, second = values
+    except (TypeError, ValueError):
+        first = second = None
+    for item in (first, second):
+        if not isinstance(item, numbers.Integral) or isinstance(item, bool) or item < minimum:
+            raise ValueError(
+                f"`{name}` must be an int of at least {minimum} or a pair of them. "
+                f"Received: {name}={value!r}"
+            )
+    return int(first), int(second)
+
+
+def positive_int(value, name):
+    """Returns `value`, an int of at least 1."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+        raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
+    return int(value)
+
+
+def positive_number(value, name):
+    """Returns `value`, a number above 0."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value > 0:
+        raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
+    return float(value)
+
+
+def rate(value, name):
+    """Returns `value`, a probability in [0, 1)."""
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+        raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}")
+    return float(value)
+
+
+def one_of(value, name, choices):
+    """Returns `value`, one of `choices`."""
+    if value not in choices:
+        expected = ", ".join(repr(choice) for choice in choices)
+        raise ValueError(f"`{name}` must be one of {expected}. Received: {name}={value!r}")
+    return value
+
+
+def static_shape(layer, shape, axes):
+    """Raises a ValueError unless `shape` has the named `axes` and all but the first are known."""
+    if len(shape) != len(axes) or None in tuple(shape)[1:]:
+        raise ValueError(
+            f"{layer.name}: expected an input of shape ({', '.join(axes)}), all but the batch "
+            f"known when the layer is built. Received: {tuple(shape)}"
+        )

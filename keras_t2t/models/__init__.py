@@ -1,0 +1,1 @@
+"""T2T-ViT models: the general constructor and the published variants."""

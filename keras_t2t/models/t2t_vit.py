@@ -1,0 +1,310 @@
+"""T2T-ViT as a functional Keras model."""
+
+import math
+
+import keras
+
+from keras_t2t.layers import (
+    ClassToken,
+    DenseEncoderBlock,
+    EncoderBlock,
+    SinusoidPositions,
+    SoftSplit,
+    T2TBlock,
+    TokenPooling,
+)
+from keras_t2t.layers.composite import split_seed
+from keras_t2t.layers.encoder import FLAVORS, drop_path_rates
+from keras_t2t.layers.validation import one_of, pair, positive_int, rate
+
+TOKEN_MIXERS = ("performer", "transformer", "convolution", "patch")
+SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
+# The published Dense variant takes the rates of its four stages from a line of this many steps.
+DENSE_DROP_PATH_STEPS = 12
+
+
+def T2TViT(
+    input_shape=(224, 224, 3),
+    soft_splits=SOFT_SPLITS,
+    token_mixer="performer",
+    token_dim=64,
+    embed_dim=384,
+    depth=14,
+    num_heads=6,
+    mlp_ratio=3.0,
+    qkv_bias=False,
+    qk_scale=None,
+    dropout_rate=0.0,
+    attention_dropout_rate=0.0,
+    drop_path_rate=0.0,
+    performer_dropout_rate=0.1,
+    flavor="plain",
+    growth_rate=64,
+    include_top=True,
+    pooling=None,
+    classes=1000,
+    classifier_activation="softmax",
+    input_tensor=None,
+    seed=None,
+    name="t2t_vit",
+):
+    """Builds a T2T-ViT, a plain functional `keras.Model`. The defaults are those of T2T-ViT-14.
+
+    The layers of the graph are named `soft_split_0`, `t2t_block_0`, `soft_split_1`, ...,
+    `projection`, `class_token`, `positions`, `encoder_block_0`, ..., `norm`, `token_pooling`,
+    `head`, so that `model.get_layer("encoder_block_7").output` is at hand.
+
+    Args:
+        input_shape: Tuple `(height, width, channels)` of ints. Any size that leaves at least one
+            token, any number of channels. Images are normalised before they enter the model.
+        soft_splits: Sequence of `(kernel, stride, padding)`, each an int or a pair. A T2T block
+            follows every soft split but the last, which is projected to `embed_dim`.
+        token_mixer: `"performer"` or `"transformer"`, the attention of the T2T blocks;
+            `"convolution"`, strided convolutions in place of soft splits and T2T blocks; `"patch"`,
+            the stem of a plain ViT: patches of the product of the strides, without overlap.
+        token_dim: Int, channels of the tokens of the T2T blocks.
+        embed_dim: Int, channels of the encoder (at its start, for the dense flavour).
+        depth: Int, number of encoder blocks. For the dense flavour a tuple, the blocks of each
+            stage.
+        num_heads: Int, attention heads of the encoder; it must divide `embed_dim`.
+        mlp_ratio: Float, hidden units of the encoder's MLPs for each channel.
+        qkv_bias: Bool, whether the encoder's queries, keys and values have a bias.
+        qk_scale: Float that multiplies queries times keys in the encoder. `None` means
+            `head_dim ** -0.5`, with which the published accuracies were obtained.
+        dropout_rate: Float in [0, 1), dropout after the positions and in the encoder.
+        attention_dropout_rate: Float in [0, 1), dropout of the encoder's attention.
+        drop_path_rate: Float in [0, 1), stochastic depth of the last encoder block; it grows in a
+            line from 0 at the first.
+        performer_dropout_rate: Float in [0, 1), dropout in the Performer's T2T blocks.
+        flavor: `"plain"`, `"squeeze_excite"`, `"ghost"` or `"dense"`, the encoder's blocks.
+        growth_rate: Int, channels that each block of the dense flavour adds.
+        include_top: Bool, whether the classification head stands on the class token.
+        pooling: What comes out without the head: `None`, all tokens after the last norm, `(batch,
+            1 + patches, embed_dim)`; `"token"`, the class token; `"avg"` or `"max"`, over the patch
+            tokens. Ignored where `include_top` is `True`.
+        classes: Int, number of classes of the head.
+        classifier_activation: Activation of the head; `None` gives logits.
+        input_tensor: Keras tensor `(batch, height, width, channels)` to use as the input, in place
+            of `input_shape`.
+        seed: Int or `None`, seed of initial weights, dropout and drop path.
+        name: String, the model's name.
+
+    Returns:
+        A `keras.Model` from `(batch, height, width, channels)` to `(batch, classes)`, or as
+        `pooling` says. Under a mixed precision policy the head computes in float32.
+
+    Raises:
+        ValueError: If an argument is out of range or they do not fit together.
+
+    Source: sections 3.1 to 3.3 of the paper; `models/t2t_vit.py`.
+    """
+    one_of(token_mixer, "token_mixer", TOKEN_MIXERS)
+    one_of(flavor, "flavor", (*FLAVORS, "dense"))
+    one_of(pooling, "pooling", (None, "token", "avg", "max"))
+    positive_int(embed_dim, "embed_dim")
+    positive_int(num_heads, "num_heads")
+    if embed_dim % num_heads:
+        raise ValueError(
+            "`embed_dim` must be divisible by `num_heads`. "
+            f"Received: embed_dim={embed_dim}, num_heads={num_heads}"
+        )
+    rate(dropout_rate, "dropout_rate")
+    splits = _check_soft_splits(soft_splits, token_mixer)
+    inputs, images = _input(input_shape, input_tensor, splits)
+    stem_seed, encoder_seed, token_seed, dropout_seed, head_seed = split_seed(seed, 5)
+
+    x = _stem(images, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, stem_seed)
+    x = keras.layers.Reshape((-1, embed_dim), name="tokens")(x)
+    x = ClassToken(seed=token_seed, name="class_token")(x)
+    x = SinusoidPositions(name="positions")(x)
+    if dropout_rate:
+        x = keras.layers.Dropout(dropout_rate, seed=dropout_seed, name="position_dropout")(x)
+    x = _encoder(
+        x,
+        flavor,
+        depth,
+        growth_rate,
+        rate(drop_path_rate, "drop_path_rate"),
+        encoder_seed,
+        num_heads=num_heads,
+        mlp_ratio=mlp_ratio,
+        qkv_bias=qkv_bias,
+        qk_scale=qk_scale,
+        dropout_rate=dropout_rate,
+        attention_dropout_rate=attention_dropout_rate,
+    )
+    x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
+
+    if include_top:
+        x = TokenPooling("token", name="token_pooling")(x)
+        # Logits and probabilities of half precision would cost accuracy and save nothing.
+        x = _linear(
+            positive_int(classes, "classes"),
+            head_seed,
+            "head",
+            activation=classifier_activation,
+            dtype=keras.config.dtype_policy().variable_dtype,
+        )(x)
+    elif pooling is not None:
+        x = TokenPooling(pooling, name="token_pooling")(x)
+    return keras.Model(inputs, x, name=name)
+
+
+def _check_soft_splits(soft_splits, token_mixer):
+    """The soft splits as `((kernel, kernel), (stride, stride), (padding, padding))` each."""
+    try:
+        splits = [
+            tuple(
+                pair(value, f"soft_splits[{index}] {part}", minimum)
+                for value, (part, minimum) in zip(
+                    split, (("kernel", 1), ("stride", 1), ("padding", 0)), strict=True
+                )
+            )
+            for index, split in enumerate(soft_splits)
+        ]
+    except TypeError:
+        splits = []
+    except ValueError as error:
+        if "soft_splits" in str(error):
+            raise
+        splits = []
+    if not splits:
+        raise ValueError(
+            "`soft_splits` must be a sequence of (kernel, stride, padding), at least one. "
+            f"Received: soft_splits={soft_splits!r}"
+        )
+    if token_mixer == "patch":
+        size = tuple(math.prod(strides[axis] for _, strides, _ in splits) for axis in (0, 1))
+        splits = [(size, size, (0, 0))]
+    return splits
+
+
+def _input(input_shape, input_tensor, splits):
+    """The model's inputs, and the image tensor, which must leave at least one token."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "T2T-ViT takes images as (height, width, channels). Call "
+            "keras.config.set_image_data_format('channels_last'). "
+            f"Received: image_data_format={keras.config.image_data_format()!r}"
+        )
+    if input_tensor is not None:
+        if not keras.backend.is_keras_tensor(input_tensor):
+            raise ValueError(
+                "`input_tensor` must be a Keras tensor, the output of keras.Input or of a layer. "
+                f"Received: {type(input_tensor).__name__}"
+            )
+        input_shape = tuple(input_tensor.shape)[1:]
+    argument = "input_shape" if input_tensor is None else "input_tensor.shape[1:]"
+    try:
+        sizes = tuple(positive_int(size, argument) for size in input_shape)
+    except (TypeError, ValueError):
+        sizes = ()
+    if len(sizes) != 3:
+        raise ValueError(
+            f"`{argument}` must be (height, width, channels), three positive ints: the positions "
+            "belong to one image size. For other sizes build a model for each and load the same "
+            f"weights. Received: {argument}={input_shape!r}"
+        )
+    grid = sizes[:2]
+    for kernel, stride, padding in splits:
+        grid = tuple(
+            (size + 2 * p - k) // s + 1
+            for size, k, s, p in zip(grid, kernel, stride, padding, strict=True)
+        )
+        if min(grid) < 1:
+            raise ValueError(
+                f"`{argument}` is too small: the soft splits {splits} (kernel, stride, padding) "
+                "leave no token. Use larger images (height, width, channels) or smaller strides. "
+                f"Received: {argument}={sizes}"
+            )
+    if input_tensor is None:
+        inputs = keras.Input(sizes, name="images")
+        return inputs, inputs
+    return keras.utils.get_source_inputs(input_tensor), input_tensor
+
+
+def _stem(x, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, seed):
+    """Tokens-to-Token: images to a grid of tokens with `embed_dim` channels."""
+    *steps, last = splits
+    seeds = split_seed(seed, len(splits))
+    for index, (split, step_seed) in enumerate(zip(steps, seeds, strict=False)):
+        if token_mixer == "convolution":
+            x = _convolution(x, token_dim, split, f"convolution_{index}", step_seed)
+            continue
+        x = SoftSplit(*split, name=f"soft_split_{index}")(x)
+        x = T2TBlock(
+            token_dim,
+            token_mixer,
+            dropout_rate=performer_dropout_rate if token_mixer == "performer" else 0.0,
+            seed=step_seed,
+            name=f"t2t_block_{index}",
+        )(x)
+    if token_mixer == "convolution":
+        return _convolution(x, embed_dim, last, "projection", seeds[-1])
+    x = SoftSplit(*last, name=f"soft_split_{len(steps)}")(x)
+    return _linear(embed_dim, seeds[-1], "projection")(x)
+
+
+def _convolution(x, filters, split, name, seed):
+    kernel, strides, padding = split
+    x = keras.layers.ZeroPadding2D(padding, name=f"{name}_padding")(x)
+    return keras.layers.Conv2D(
+        filters,
+        kernel,
+        strides,
+        # PyTorch's default for a convolution, which the published code leaves it at.
+        kernel_initializer=keras.initializers.VarianceScaling(
+            1 / 3, distribution="uniform", seed=seed
+        ),
+        name=name,
+    )(x)
+
+
+def _encoder(x, flavor, depth, growth_rate, drop_path_rate, seed, **block_arguments):
+    if flavor != "dense":
+        depth = positive_int(depth, "depth")
+        rates = drop_path_rates(drop_path_rate, depth)
+        for index, (block_rate, block_seed) in enumerate(
+            zip(rates, split_seed(seed, depth), strict=True)
+        ):
+            x = EncoderBlock(
+                **block_arguments,
+                drop_path_rate=block_rate,
+                flavor=flavor,
+                seed=block_seed,
+                name=f"encoder_block_{index}",
+            )(x)
+        return x
+
+    if not isinstance(depth, (tuple, list)) or not 0 < len(depth) <= DENSE_DROP_PATH_STEPS:
+        raise ValueError(
+            "`depth` of the dense flavour must be a tuple, the blocks of each of at most "
+            f"{DENSE_DROP_PATH_STEPS} stages. Received: depth={depth!r}"
+        )
+    stages = [positive_int(blocks, "depth") for blocks in depth]
+    rates = drop_path_rates(drop_path_rate, DENSE_DROP_PATH_STEPS)
+    seeds = iter(split_seed(seed, sum(stages) + len(stages)))
+    index = 0  # Blocks and transitions are counted together, as in the published keys.
+    for stage, blocks in enumerate(stages):
+        if stage:
+            x = _linear(x.shape[-1] // 2, next(seeds), f"transition_{index}", activation="gelu")(x)
+            index += 1
+        for _ in range(blocks):
+            x = DenseEncoderBlock(
+                **block_arguments,
+                growth_rate=growth_rate,
+                drop_path_rate=rates[stage],
+                seed=next(seeds),
+                name=f"encoder_block_{index}",
+            )(x)
+            index += 1
+    return x
+
+
+def _linear(units, seed, name, **kwargs):
+    return keras.layers.Dense(
+        units,
+        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=seed),
+        name=name,
+        **kwargs,
+    )

@@ -1,0 +1,1 @@
+"""Published weights: reading, mapping and loading them."""

@@ -1,0 +1,279 @@
+"""Checkpoint files, read and written as `{published key: array}`; nothing in a file is ever run."""
+
+import argparse
+import os
+import re
+import warnings
+import zipfile
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+
+# Older releases can be made to run code or corrupt memory by a file even when told to read weights
+# only: CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10).
+_OLDEST_SAFE_TORCH = (2, 10)
+
+# What NumPy, PyTorch and safetensors all store.
+_DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+
+
+def read_checkpoint(path, ema=True):
+    """Reads the arrays of a checkpoint file.
+
+    PyTorch files may hold the state dict bare or under `state_dict_ema`, `state_dict` or `net`, in
+    the zip or the legacy format, beside an `argparse.Namespace` and optimizer state (which are
+    ignored). Memory is not copied where the file can be mapped: do not change the file in place
+    while the arrays live.
+
+    Args:
+        path: str or path, a `.safetensors` or `.npz` file; every other suffix (`.pth`, `.pth.tar`)
+            is read as a PyTorch file.
+        ema: bool, True (as the published accuracies are obtained) takes `state_dict_ema` and falls
+            back to `state_dict`, `net`, then a bare state dict; False starts at `state_dict`.
+
+    Returns:
+        dict of str to NumPy array, in the order of the file, a leading `module.` taken off each
+        key. float16 and bfloat16 become float32; other types stay.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, of another kind, holds no state dict, or asks for code to
+            be run.
+        ImportError: PyTorch or safetensors, needed for their files only, is not installed.
+    """
+    path = Path(path).expanduser()
+    if not path.is_file():
+        raise FileNotFoundError(f"There is no checkpoint file {path}")
+    if path.suffix.lower() == ".npz":
+        items = _npz_items(path)
+    elif path.suffix.lower() == ".safetensors":
+        items = _safetensors_items(path)
+    else:
+        items = _torch_items(path, ema)
+    arrays = {}
+    for key, array in items:
+        key = re.sub(r"^(module\.)+", "", key)
+        if key in arrays:
+            raise ValueError(f"{path} holds {key!r} twice, with and without the prefix 'module.'")
+        if array.dtype.name in ("float16", "bfloat16"):
+            array = array.astype("float32")
+        _require_number(array, key, path)
+        arrays[key] = array
+    if not arrays:
+        raise ValueError(f"{path} holds no tensors")
+    return arrays
+
+
+def write_checkpoint(path, arrays, overwrite=False):
+    """Writes arrays as a bare PyTorch state dict, a safetensors file or an npz file, bit for bit.
+
+    Args:
+        path: str or path, ending in `.pth`, `.pth.tar`, `.safetensors` or `.npz`. The file appears
+            under this name only when it is complete.
+        arrays: mapping of str to NumPy array (real numbers, integers or booleans).
+        overwrite: bool, whether an existing file may be replaced. Defaults to False.
+
+    Returns:
+        `pathlib.Path` of the file.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is False.
+        FileNotFoundError: the folder does not exist.
+        ValueError: the suffix is another, or a value cannot be stored.
+        ImportError: PyTorch or safetensors, needed for their files only, is not installed.
+    """
+    path = Path(path).expanduser()
+    writers = {
+        ".pth": _write_torch,
+        ".pth.tar": _write_torch,
+        ".safetensors": _write_safetensors,
+        ".npz": _write_npz,
+    }
+    suffix = next((suffix for suffix in writers if path.name.lower().endswith(suffix)), None)
+    if suffix is None:
+        raise ValueError(f"path is {path}. Expected a name that ends in {', '.join(writers)}.")
+    if not arrays:
+        raise ValueError("arrays is empty. Expected at least one array.")
+    stored = {}
+    for key, array in arrays.items():
+        array = np.asarray(array)
+        _require_number(array, key, "arrays")
+        # The formats take contiguous arrays in the byte order of the machine.
+        stored[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
+    with _replacing(path, overwrite) as temporary:
+        writers[suffix](temporary, stored)
+    return path
+
+
+def torch_format(path):
+    """`"zip"` or `"legacy"`, from the first and last bytes of a PyTorch file, without PyTorch.
+
+    Args:
+        path: str or path of an existing file.
+
+    Returns:
+        str.
+
+    Raises:
+        ValueError: the file is empty, cut short or something else, such as a web page.
+    """
+    with open(path, "rb") as file:
+        start = file.read(64)
+    if not start:
+        raise ValueError(f"{path} is empty")
+    if start.startswith(b"PK"):
+        # The directory of a zip file stands at its end: where it is missing, so is the end.
+        if not zipfile.is_zipfile(path):
+            raise ValueError(f"{path} is cut short")
+        return "zip"
+    if start.startswith(b"\x80"):
+        return "legacy"
+    raise ValueError(f"{path} is not a PyTorch file: it starts with {start[:24]!r}")
+
+
+def _torch_items(path, ema):
+    file_format = torch_format(path)
+    torch = _import_torch()
+    try:
+        with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            content = torch.load(
+                path, map_location="cpu", weights_only=True, mmap=file_format == "zip"
+            )
+    except Exception as error:  # a hostile or damaged file can fail in any way
+        raise ValueError(f"{path} {_torch_refusal(error)}") from None
+    state = _state_dict(content, ema, path)
+    del content  # its other entries may be as large
+    for key in list(state):
+        tensor = state.pop(key)
+        if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
+            raise ValueError(
+                f"{path} holds no state dict: expected a tensor under each name, found "
+                f"{type(tensor).__name__} under {key!r}"
+            )
+        if tensor.dtype == torch.bfloat16:  # which NumPy lacks
+            tensor = tensor.float()
+        try:
+            array = tensor.detach().numpy()
+        except (RuntimeError, TypeError):
+            raise ValueError(
+                f"{path} holds a tensor without a NumPy equivalent under {key!r}: {tensor.dtype}, "
+                f"{tensor.layout}"
+            ) from None
+        del tensor
+        yield key, array
+
+
+def _torch_refusal(error):
+    """What a failure of torch.load means. Its own text advises to read the file unsafely."""
+    name = re.search(r"GLOBAL ([\w.]+)", str(error))
+    if name:
+        return (
+            f"asks for {name[1]}, which a checkpoint has no need of, so it was refused and nothing "
+            "in it was run"
+        )
+    if isinstance(error, MemoryError):
+        return "does not fit in memory"
+    return "cannot be read as a PyTorch file: it is damaged or holds more than tensors and numbers"
+
+
+def _state_dict(content, ema, path):
+    if not isinstance(content, dict):
+        raise ValueError(f"{path} holds a {type(content).__name__}. Expected a dict of tensors.")
+    names = ("state_dict_ema", "state_dict", "net") if ema else ("state_dict", "net")
+    for name in names:
+        if isinstance(content.get(name), dict):
+            return content[name]
+    if isinstance(content.get("state_dict_ema"), dict):
+        raise ValueError(f"{path} holds averaged weights only (state_dict_ema). Expected ema=True.")
+    return content
+
+
+def _import_torch():
+    try:
+        import torch
+    except ImportError:
+        raise ImportError("PyTorch files need PyTorch: pip install keras_t2t[convert]") from None
+    version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
+    if version < _OLDEST_SAFE_TORCH:
+        raise ImportError(
+            f"PyTorch {torch.__version__} does not read files safely (CVE-2026-24747). Expected "
+            "2.10 or newer: pip install keras_t2t[convert]"
+        )
+    return torch
+
+
+def _safetensors_items(path):
+    safetensors = _import_safetensors()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            for key in file.keys():
+                yield key, file.get_tensor(key)
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
+
+
+def _import_safetensors():
+    try:
+        import ml_dtypes  # noqa: F401  gives NumPy the bfloat16 that safetensors asks it for
+        import safetensors
+        import safetensors.numpy
+    except ImportError:
+        raise ImportError(
+            "safetensors files need safetensors: pip install keras_t2t[convert]"
+        ) from None
+    return safetensors
+
+
+def _npz_items(path):
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            for key in file.files:
+                yield key, file[key]
+    except Exception:
+        raise ValueError(
+            f"{path} cannot be read as an npz file of plain arrays: it is damaged, of another kind "
+            "or holds Python objects, which are never loaded"
+        ) from None
+
+
+def _require_number(array, key, source):
+    if array.dtype.name not in _DTYPES:
+        raise ValueError(
+            f"{source} holds dtype {array.dtype} under {key!r}. Expected one of "
+            f"{', '.join(_DTYPES)}."
+        )
+
+
+def _write_torch(path, arrays):
+    torch = _import_torch()
+    with warnings.catch_warnings():
+        # from_numpy warns of read-only arrays, which are only read here.
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, path)
+
+
+def _write_safetensors(path, arrays):
+    # Not save_file, whose files only their owner may read.
+    path.write_bytes(_import_safetensors().numpy.save(arrays))
+
+
+def _write_npz(path, arrays):
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+@contextmanager
+def _replacing(path, overwrite):
+    """A temporary path beside `path`, which takes its place if the block succeeds."""
+    if path.exists() and not overwrite:
+        raise FileExistsError(f"{path} exists. Pass overwrite=True to replace it.")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent}")
+    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
+    try:
+        yield temporary
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
