@@ -1,6 +1,8 @@
 """T2T-ViT, the Tokens-to-Token Vision Transformer (Yuan et al., ICCV 2021), for Keras 3."""
 
-from keras_t2t import layers
+from keras_t2t import layers, training
+from keras_t2t.data.class_names import decode_predictions
+from keras_t2t.data.preprocessing import Preprocessing, model_preprocessing, preprocess_input
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.models.variants import (
     T2TViT7,
@@ -20,11 +22,13 @@ from keras_t2t.models.variants import (
     create,
     list_variants,
 )
-from keras_t2t.weights.loading import load_checkpoint
+from keras_t2t.weights.convert import convert
+from keras_t2t.weights.loading import load_checkpoint, published_state_dict
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Preprocessing",
     "T2TViT",
     "T2TViT10",
     "T2TViT12",
@@ -40,8 +44,14 @@ __all__ = [
     "T2TViTt14",
     "T2TViTt19",
     "T2TViTt24",
+    "convert",
     "create",
+    "decode_predictions",
     "layers",
     "list_variants",
     "load_checkpoint",
+    "model_preprocessing",
+    "preprocess_input",
+    "published_state_dict",
+    "training",
 ]

@@ -1,6 +1,7 @@
 """The `keras-t2t` command. A subcommand is two functions and a line in `COMMANDS`."""
 
 import argparse
+import contextlib
 import json
 import os
 import sys
@@ -41,35 +42,31 @@ def open_model(name_or_path, weights=None):
     """The model that `--model` and `--weights` name.
 
     Args:
-        name_or_path: A `.keras` file, or the published name of a variant, such as `"t2t_vit_14"`.
+        name_or_path: The published name of a variant, such as `"t2t_vit_14"`, or a file as
+            `keras_t2t.convert` takes it: a `.keras` file, or weights that tell their variant.
         weights: With a variant only, as its factory takes them. `None` means `"imagenet"`.
 
     Returns:
         A `keras.Model`.
 
     Raises:
-        ValueError: If `name_or_path` is neither, the file does not load, or `weights` go with it.
+        ValueError: If `name_or_path` is neither, or `weights` go with a file.
+        ValueError, OSError, ImportError: As `keras_t2t.create` and `keras_t2t.convert`.
     """
-    import keras
-
     from keras_t2t.models.variants import create, list_variants
+    from keras_t2t.weights.convert import load_model
+    from keras_t2t.weights.pretrained import SUFFIXES
 
     if name_or_path in list_variants():
         return create(name_or_path, weights=weights or "imagenet")
-    if Path(name_or_path).suffix != ".keras":
+    if not name_or_path.endswith(SUFFIXES):
         raise ValueError(
-            f"--model: expected a .keras file or one of {', '.join(list_variants())}, "
-            f"got {name_or_path!r}"
+            f"--model: expected a file ({', '.join(SUFFIXES)}) or one of "
+            f"{', '.join(list_variants())}, got {name_or_path!r}"
         )
     if weights is not None:
         raise ValueError(f"--weights: expected none with {name_or_path}, which holds its own")
-    if not Path(name_or_path).is_file():
-        raise ValueError(f"--model: no such file: {name_or_path}")
-    try:
-        return keras.saving.load_model(name_or_path, compile=False)
-    # A broken file may fail in the zip, HDF5 or JSON reader or in any layer.
-    except Exception as error:
-        raise ValueError(f"--model: {name_or_path} is no Keras model: {error}") from error
+    return load_model(name_or_path)
 
 
 def _add_model(parser):
@@ -77,10 +74,18 @@ def _add_model(parser):
         "--model",
         required=True,
         metavar="NAME_OR_PATH",
-        help="a variant, such as t2t_vit_14, or a .keras file",
+        help="a variant, such as t2t_vit_14, a .keras file or weights that tell their variant",
     )
     parser.add_argument(
         "--weights", help="of a variant: published ones or a file (default imagenet)"
+    )
+
+
+def _add_labels(parser):
+    parser.add_argument(
+        "--labels",
+        help="imagenet, cifar10, cifar100 or a text file with a class name a line "
+        "(default: as the weights, or imagenet for 1000 classes, or indices)",
     )
 
 
@@ -90,11 +95,7 @@ def _add_predict(parser):
     )
     _add_model(parser)
     parser.add_argument("--top", type=_positive, default=5, help="classes an image (default 5)")
-    parser.add_argument(
-        "--labels",
-        help="imagenet, cifar10, cifar100 or a text file with a class name a line "
-        "(default: as the weights, or imagenet for 1000 classes, or indices)",
-    )
+    _add_labels(parser)
     parser.add_argument(
         "--batch-size", type=_positive, default=16, help="images at a time (default 16)"
     )
@@ -127,7 +128,98 @@ def _predict(arguments):
     return code
 
 
-COMMANDS = {"predict": (_add_predict, _predict)}
+def _add_convert(parser):
+    parser.add_argument("source", metavar="SOURCE", help="a file of weights")
+    parser.add_argument(
+        "destination",
+        metavar="DEST",
+        help="ends in .weights.h5, .keras, .pth, .safetensors or .npz",
+    )
+    parser.add_argument("--variant", help="of the source, where its keys and shapes do not tell")
+    parser.add_argument("--force", action="store_true", help="replace an existing DEST")
+
+
+def _convert(arguments):
+    """Convert weights: a published checkpoint to Keras, or a Keras model back."""
+    from keras_t2t.weights.convert import convert
+
+    source, destination = arguments.source, arguments.destination
+    try:
+        model = convert(source, destination, arguments.variant, overwrite=arguments.force)
+    except FileExistsError as error:
+        raise ValueError(f"{destination} exists. Pass --force to replace it.") from error
+    print(f"{destination}: {model.name}, {model.count_params():,} parameters")
+    return 0
+
+
+def _add_summary(parser):
+    parser.add_argument("variants", nargs="*", metavar="NAME", help="variants (default all)")
+    parser.add_argument(
+        "--plot",
+        metavar="FILE",
+        help="draw accuracy against cost, ViT and ResNet beside it, to a .png, .svg or .pdf",
+    )
+    parser.add_argument("--force", action="store_true", help="replace an existing FILE")
+
+
+def _summary(arguments):
+    """Compare the variants: parameters, multiply-accumulates, published accuracy."""
+    from keras_t2t.inspection import save_figure, summary_table
+
+    print(summary_table(arguments.variants))
+    if arguments.plot:
+        with _naming_force():
+            save_figure(arguments.plot, overwrite=arguments.force)
+    return 0
+
+
+def _add_visualize(parser):
+    parser.add_argument(
+        "images",
+        nargs="+",
+        metavar="IMAGE",
+        help="file; of several the first is drawn, and dead channels are counted over all",
+    )
+    _add_model(parser)
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the report")
+    parser.add_argument("--top", type=_positive, default=5, help="classes to name (default 5)")
+    _add_labels(parser)
+    parser.add_argument("--force", action="store_true", help="replace existing files in DIR")
+
+
+def _visualize(arguments):
+    """Draw feature maps and attention of an image: PNG files and an HTML page."""
+    from keras_t2t.inspection import visualize
+
+    model = open_model(arguments.model, arguments.weights)
+    with _naming_force():
+        page = visualize(
+            model,
+            arguments.images,
+            arguments.out,
+            labels=_labels(arguments),
+            top=arguments.top,
+            overwrite=arguments.force,
+        )
+    print(page)
+    return 0
+
+
+COMMANDS = {
+    "convert": (_add_convert, _convert),
+    "predict": (_add_predict, _predict),
+    "summary": (_add_summary, _summary),
+    "visualize": (_add_visualize, _visualize),
+}
+
+
+@contextlib.contextmanager
+def _naming_force():
+    """What `overwrite=True` is to a function, `--force` is to its command."""
+    try:
+        yield
+    except FileExistsError as error:
+        raise ValueError(str(error).replace("overwrite=True", "--force")) from error
 
 
 def _labels(arguments):

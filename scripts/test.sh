@@ -25,11 +25,12 @@ step() {
   summary+=("== $name: $outcome, $((SECONDS - start)) s")
 }
 
-# Each backend in a process of its own: Keras takes one when it is imported.
+# Each backend apart, since Keras takes one when it is imported; two workers, since compiling keeps one core busy.
 # shellcheck disable=SC2317  # `step` calls it
 run_tests() {
   local backend=$1 status=0
-  KERAS_BACKEND=$backend "$venv/bin/python" -m pytest "${@:2}" | tee "$log" || status=$?
+  # PyTorch's threads spin while they wait for one another: one for each worker.
+  KERAS_BACKEND=$backend OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n 2 "${@:2}" | tee "$log" || status=$?
   # 5 is "no test": right where all that were asked for need TensorFlow.
   [[ $status -eq 0 || ($status -eq 5 && $backend != tensorflow) ]]
 }

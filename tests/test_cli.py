@@ -176,10 +176,10 @@ def test_errors_are_one_line(model_file, folder, capsys):
         "the following arguments are required: --model": ["predict", image],
         "argument --top: expected an integer of at least 1, got '0'": ["predict", image]
         + ["--model", model_file, "--top", "0"],
-        "--model: expected a .keras file or one of t2t_vit_7, ": ["predict", image]
-        + ["--model", "t2t_vit_15"],
-        "--model: no such file: missing.keras": ["predict", image, "--model", "missing.keras"],
-        f"--model: {broken} is no Keras model: ": ["predict", image, "--model", str(broken)],
+        "--model: expected a file (.pth, .pth.tar, ": ["predict", image, "--model", "t2t_vit_15"],
+        "There is no model file missing.keras": ["predict", image, "--model", "missing.keras"],
+        "There is no checkpoint file missing.pth": ["predict", image, "--model", "missing.pth"],
+        f"{broken} cannot be read as a Keras model: ": ["predict", image, "--model", str(broken)],
         "model 'plain': expected one PreprocessedImages layer": ["predict", image]
         + ["--model", str(plain)],
         f"--weights: expected none with {model_file}": ["predict", image, "--model", model_file]

@@ -10,8 +10,10 @@ from gradients import gradients
 from reference_weights import reference_array, sinusoid_table
 
 import keras_t2t
+from keras_t2t.models.variants import VARIANTS
 from keras_t2t.training import AdamW
 from keras_t2t.weights.mapping import published_slots
+from keras_t2t.weights.unfilled import build_unfilled
 
 STAGES = {
     "soft_split0": "soft_split_0",
@@ -24,8 +26,9 @@ STAGES = {
 }
 
 
-def reference_model(variant, **arguments):
-    model = keras_t2t.create(variant, classifier_activation=None, **arguments)
+def reference_model(variant):
+    # Without initial values: JAX would compile the drawing of each shape.
+    model = build_unfilled({**VARIANTS[variant][1], "classifier_activation": None})
     keras_t2t.load_checkpoint(model, parity.reference_state_dict(variant))
     return model
 

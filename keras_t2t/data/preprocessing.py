@@ -8,11 +8,8 @@ import warnings
 
 import keras
 import numpy as np
-from PIL import Image
 
-from keras_t2t.data.image_files import eight_bits, load_image
-
-INTERPOLATIONS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+INTERPOLATIONS = ("bilinear", "bicubic")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,8 +87,10 @@ class Preprocessing:
                 f"image: files give 1 or 3 channels, but the model takes {len(self.mean)}; "
                 "use `normalize` on images of your own making"
             )
+        from PIL import Image
+
         image = _pillow(image).convert("RGB" if len(self.mean) == 3 else "L")
-        resampling = INTERPOLATIONS[self.interpolation]
+        resampling = Image.Resampling[self.interpolation.upper()]
         if self.crop_fraction is None:
             image = image.resize((self.width, self.height), resampling)
         else:
@@ -127,6 +126,20 @@ class Preprocessing:
             )
         return (images / 255.0 - constant(np.float32(self.mean))) / constant(np.float32(self.std))
 
+    def fitted(self, input_shape):
+        """Returns the same preprocessing for images of another shape.
+
+        Args:
+            input_shape: Tuple `(height, width, channels)`. For another number of channels, mean and
+                std are the averages over those there are.
+        """
+        height, width, channels = input_shape
+        mean, std = self.mean, self.std
+        if channels != len(mean):
+            mean = (sum(mean) / len(mean),) * channels
+            std = (sum(std) / len(std),) * channels
+        return dataclasses.replace(self, height=height, width=width, mean=mean, std=std)
+
     def _covering(self, width, height):
         """Size that covers the uncropped target; for a square one as in torchvision's Resize."""
         target_width = math.floor(self.width / self.crop_fraction)
@@ -143,8 +156,9 @@ _CIFAR = Preprocessing(
     interpolation="bilinear",
 )
 
-# By the name of the weights. For the token-labeling model no other settings are known.
-PUBLISHED = {
+# By the name of the published weights: main.py (timm's defaults) for ImageNet, transfer_learning.py
+# for CIFAR. For the token-labeling model no other settings are known.
+PREPROCESSING = {
     "imagenet": Preprocessing(),
     "imagenet384": Preprocessing(height=384, width=384),
     "imagenet_token_labeling": Preprocessing(),
@@ -194,8 +208,7 @@ def model_preprocessing(model_or_weights, input_shape=None):
         model_or_weights: A `keras.Model` of this package or built around one, which carries its
             preprocessing; or the name of published weights, such as `"imagenet"`, `"cifar10"`.
         input_shape: With a name only, `(height, width, channels)` of the model that is to hold the
-            weights. `None` means as published. For other than 3 channels mean and std are the
-            averages over red, green and blue.
+            weights, see `Preprocessing.fitted`. `None` means as published.
 
     Returns:
         A `Preprocessing`.
@@ -207,19 +220,13 @@ def model_preprocessing(model_or_weights, input_shape=None):
         if input_shape is not None:
             raise ValueError("input_shape: expected None with a model, which has its own")
         return _carried(model_or_weights)
-    if model_or_weights not in PUBLISHED:
+    if model_or_weights not in PREPROCESSING:
         raise ValueError(
-            f"model_or_weights: expected a keras.Model or one of {', '.join(PUBLISHED)}, "
+            f"model_or_weights: expected a keras.Model or one of {', '.join(PREPROCESSING)}, "
             f"got {model_or_weights!r}"
         )
-    preprocessing = PUBLISHED[model_or_weights]
-    if input_shape is None:
-        return preprocessing
-    height, width, channels = input_shape
-    mean, std = preprocessing.mean, preprocessing.std
-    if channels != 3:
-        mean, std = (sum(mean) / 3,) * channels, (sum(std) / 3,) * channels
-    return dataclasses.replace(preprocessing, height=height, width=width, mean=mean, std=std)
+    preprocessing = PREPROCESSING[model_or_weights]
+    return preprocessing if input_shape is None else preprocessing.fitted(input_shape)
 
 
 def preprocess_input(x, data_format=None):
@@ -240,10 +247,14 @@ def preprocess_input(x, data_format=None):
     """
     if data_format not in (None, "channels_last"):
         raise ValueError(f'data_format: expected None or "channels_last", got {data_format!r}')
-    return PUBLISHED["imagenet"].normalize(x)
+    return PREPROCESSING["imagenet"].normalize(x)
 
 
 def _pillow(image):
+    from PIL import Image
+
+    from keras_t2t.data.image_files import eight_bits, load_image
+
     if isinstance(image, (str, os.PathLike)):
         return load_image(image)
     if isinstance(image, Image.Image):
@@ -274,7 +285,8 @@ def _carried(model):
     if len(found) != 1:
         raise ValueError(
             f"model {model.name!r}: expected one PreprocessedImages layer, which tells how images "
-            f"are prepared, got {'none' if not found else 'several that differ'}"
+            f"are prepared, got {'several that differ' if found else 'none'}. "
+            "T2TViT(..., preprocessing=...) puts one in."
         )
     return found.pop()
 

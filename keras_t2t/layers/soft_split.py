@@ -92,8 +92,8 @@ class SoftSplit(keras.layers.Layer):
             if size < 1:
                 raise ValueError(
                     f"{self.name}: an input of size {tuple(input_shape[1:3])} (height, width) "
-                    f"leaves no token: with padding {self.padding} it must be at least as large as the "
-                    f"kernel {self.kernel_size}."
+                    f"leaves no token: with padding {self.padding} it must be at least as large "
+                    f"as the kernel {self.kernel_size}."
                 )
             sizes.append(size)
         channels = input_shape[3]

@@ -4,6 +4,7 @@ import math
 
 import keras
 
+from keras_t2t.data.preprocessing import PREPROCESSING, PreprocessedImages
 from keras_t2t.layers import (
     ClassToken,
     DenseEncoderBlock,
@@ -45,6 +46,7 @@ def T2TViT(
     classes=1000,
     classifier_activation="softmax",
     input_tensor=None,
+    preprocessing=None,
     seed=None,
     name="t2t_vit",
 ):
@@ -86,6 +88,10 @@ def T2TViT(
         classifier_activation: Activation of the head; `None` gives logits.
         input_tensor: Keras tensor `(batch, height, width, channels)` to use as the input, in place
             of `input_shape`.
+        preprocessing: What images are put through before they enter the model, for
+            `model_preprocessing(model)` to tell: a `Preprocessing`, or the name of the published
+            weights whose it is, such as `"imagenet"`; fitted to the model's image size and number
+            of channels. The model computes nothing of it. `None` tells nothing.
         seed: Int or `None`, seed of initial weights, dropout and drop path.
         name: String, the model's name.
 
@@ -111,6 +117,13 @@ def T2TViT(
     rate(dropout_rate, "dropout_rate")
     splits = _check_soft_splits(soft_splits, token_mixer)
     inputs, images = _input(input_shape, input_tensor, splits)
+    if preprocessing is not None:
+        if isinstance(preprocessing, str):
+            preprocessing = PREPROCESSING[
+                one_of(preprocessing, "preprocessing", tuple(PREPROCESSING))
+            ]
+        preprocessing = preprocessing.fitted(images.shape[1:])
+        images = PreprocessedImages(preprocessing, name="preprocessing")(images)
     stem_seed, encoder_seed, token_seed, dropout_seed, head_seed = split_seed(seed, 5)
 
     x = _stem(images, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, stem_seed)

@@ -3,6 +3,7 @@
 import argparse
 import os
 import re
+import threading
 import warnings
 import zipfile
 from contextlib import contextmanager
@@ -101,7 +102,7 @@ def write_checkpoint(path, arrays, overwrite=False):
         _require_number(array, key, "arrays")
         # The formats take contiguous arrays in the byte order of the machine.
         stored[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
-    with _replacing(path, overwrite) as temporary:
+    with replacing(path, overwrite) as temporary:
         writers[suffix](temporary, stored)
     return path
 
@@ -134,7 +135,7 @@ def torch_format(path):
 
 def _torch_items(path, ema):
     file_format = torch_format(path)
-    torch = _import_torch()
+    torch = import_torch()
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
@@ -190,7 +191,12 @@ def _state_dict(content, ema, path):
     return content
 
 
-def _import_torch():
+def import_torch():
+    """PyTorch, of a release that reads files safely.
+
+    Raises:
+        ImportError: there is none; the message says how to install it.
+    """
     try:
         import torch
     except ImportError:
@@ -247,7 +253,7 @@ def _require_number(array, key, source):
 
 
 def _write_torch(path, arrays):
-    torch = _import_torch()
+    torch = import_torch()
     with warnings.catch_warnings():
         # from_numpy warns of read-only arrays, which are only read here.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
@@ -265,13 +271,23 @@ def _write_npz(path, arrays):
 
 
 @contextmanager
-def _replacing(path, overwrite):
-    """A temporary path beside `path`, which takes its place if the block succeeds."""
+def replacing(path, overwrite):
+    """A temporary path beside `path`, of the same suffix, which takes its place on success.
+
+    Args:
+        path: `pathlib.Path`.
+        overwrite: bool, whether an existing file may be replaced.
+
+    Raises:
+        FileExistsError: the file exists and `overwrite` is False.
+        FileNotFoundError: the folder does not exist.
+    """
     if path.exists() and not overwrite:
         raise FileExistsError(f"{path} exists. Pass overwrite=True to replace it.")
     if not path.parent.is_dir():
         raise FileNotFoundError(f"There is no folder {path.parent}")
-    temporary = path.with_name(f"{path.name}.part-{os.getpid()}")
+    writer = f"{os.getpid()}-{threading.get_ident()}"
+    temporary = path.with_name(f".part-{writer}-{path.name}")
     try:
         yield temporary
         os.replace(temporary, path)

@@ -1,22 +1,29 @@
 """Published checkpoints into a model, and back."""
 
 import logging
+import math
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
+from keras_t2t.weights.channels import fit_channels
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.positions import resize_positions
 
 logger = logging.getLogger("keras_t2t")
 
 
-def load_checkpoint(model, source, ema=True, skip_head=False):
+def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
     """Loads a checkpoint of the published implementation into a model, all of it or nothing.
 
-    Positions of another image size are resized, bicubically as published; a checkpoint's grid is
-    taken to be square. Where the number of positions is the model's, they are taken as they are.
+    Positions of another grid of patches are resized, bicubically as published; without `grid` they
+    are taken as they are where their number is the model's. Weights for RGB go into a model for another number of
+    channels as described at `keras_t2t.weights.channels.fit_channels`.
+
+    What is left out is reported once, at INFO, by the logger `keras_t2t`: the head where the model
+    has none or keeps its own, and whatever belongs to no part of a T2T-ViT, such as the auxiliary
+    head of token labeling.
 
     Args:
         model: A model that `T2TViT` built, with a Performer or Transformer token mixer.
@@ -26,32 +33,36 @@ def load_checkpoint(model, source, ema=True, skip_head=False):
             published accuracies are the average's.
         skip_head: Bool, whether the model keeps its own fresh head, whatever head the checkpoint
             has, as for another number of classes.
+        grid: Pair of ints, rows and columns of the checkpoint's patches. `None` means the model's
+            where their number is the same, else a square.
 
     Raises:
         ValueError: If keys are missing, unexpected or of the wrong shape; all of them are named.
-            `aux_head.*` may always be there, `head.*` where the model has no head.
     """
     if isinstance(source, Mapping):
-        arrays, name = {key: np.asarray(array) for key, array in source.items()}, "the mapping"
+        load_arrays(model, source, "the mapping", skip_head, grid)
     else:
         from keras_t2t.weights.checkpoint import read_checkpoint
 
-        arrays, name = read_checkpoint(source, ema=ema), str(source)
+        load_arrays(model, read_checkpoint(source, ema=ema), str(source), skip_head, grid)
+
+
+def load_arrays(model, arrays, name, skip_head=False, grid=None):
+    """`load_checkpoint` of a mapping, with the name that messages call it by."""
+    arrays = {key: np.asarray(array) for key, array in arrays.items()}
     slots = published_slots(model)
     if skip_head:
         slots = {key: slot for key, slot in slots.items() if not key.startswith("head.")}
-    has_head = any(key.startswith("head.") for key in slots)
-    left_out = [
-        key
-        for key in arrays
-        if key.startswith("aux_head.") or (key.startswith("head.") and not has_head)
-    ]
+    # An unknown part computes nothing here; an unknown key of a known part tells another model.
+    parts = {key.split(".")[0] for key in slots}
+    left_out = [key for key in arrays if key.split(".")[0] not in parts]
+    arrays = _fit_channels(slots, arrays, name)
     problems = [f"missing: {key}" for key in slots if key not in arrays]
     problems += [f"unexpected: {key}" for key in arrays if key not in {*slots, *left_out}]
     values = {}
     for key in slots.keys() & arrays.keys():
         try:
-            values[key] = _fit(model, key, slots[key], arrays[key])
+            values[key] = _fit(model, key, slots[key], arrays[key], grid)
         except ValueError as error:
             problems.append(f"{key}: {error}")
     if problems:
@@ -69,12 +80,27 @@ def load_checkpoint(model, source, ema=True, skip_head=False):
         logger.info("Left out of %s: %s", name, ", ".join(left_out))
 
 
-def _fit(model, key, slot, array):
+def _fit_channels(slots, arrays, name):
+    """The arrays for the model's number of channels, if they are for RGB and it is not."""
+    key = "tokens_to_token.attention1.norm1.weight"
+    channels, *kernel = slots[key].factors
+    area = math.prod(kernel)
+    if channels == 3 or key not in arrays or arrays[key].shape != (3 * area,):
+        return arrays
+    try:
+        arrays = fit_channels(arrays, channels, area)
+    except (KeyError, ValueError):
+        return arrays  # its keys and shapes are about to be told
+    logger.info("Fitted %s to %d-channel images", name, channels)
+    return arrays
+
+
+def _fit(model, key, slot, array, grid):
     """The array in the layout of its variable, or a ValueError that says what does not fit."""
     if key == "pos_embed" and array.ndim == 3 and array.shape[-1] == slot.published_shape[-1]:
-        if array.shape != slot.published_shape:
-            grid = model.get_layer("projection").output.shape[1:3]
-            array = resize_positions(array, grid)
+        new_grid = tuple(model.get_layer("projection").output.shape[1:3])
+        if array.shape != slot.published_shape or new_grid != tuple(grid or new_grid):
+            array = resize_positions(array, new_grid, grid)
     if array.shape != slot.published_shape:
         raise ValueError(f"expected shape {slot.published_shape}, received {tuple(array.shape)}")
     return slot.to_variable(array)
@@ -87,9 +113,16 @@ def published_state_dict(model):
         model: A model that `T2TViT` built, with a Performer or Transformer token mixer.
 
     Raises:
-        ValueError: If the model is not one.
+        ValueError: If the model is not one, or quantised.
     """
-    return {
-        key: slot.to_published(keras.ops.convert_to_numpy(slot.variable))
-        for key, slot in published_slots(model).items()
-    }
+    arrays = {}
+    for key, slot in published_slots(model).items():
+        if not keras.backend.is_float_dtype(slot.variable.dtype):
+            raise ValueError(
+                f"`model` is quantised, which published weights are not: {key} is "
+                f"{slot.variable.dtype}."
+            )
+        array = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
+        # On PyTorch it would change as the model trains.
+        arrays[key] = array.copy()
+    return arrays

@@ -1,7 +1,9 @@
-"""The published weights: one table of where each file is, how to check it, what images it needs."""
+"""The published weights: one table of where each file is, what it holds and how to check it."""
 
 import os
 from dataclasses import dataclass
+
+from keras_t2t.data.preprocessing import PREPROCESSING
 
 BASE_ADDRESS = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 BASE_ADDRESS_VARIABLE = "KERAS_T2T_WEIGHTS_URL"
@@ -16,13 +18,6 @@ class PublishedWeights:
         weights: str, the name that `weights=` takes, such as `"imagenet"`.
         filename: str, name of the file as published.
         top1: float, top-1 accuracy in percent, as published.
-        image_size: int, side of the square input in pixels.
-        classes: int, rows of the head.
-        mean: tuple of three floats, of RGB in [0, 1].
-        std: tuple of three floats, likewise.
-        crop_fraction: float or None, side of the centre crop divided by the shorter side of the
-            resized image; None resizes straight to the size, without a crop.
-        interpolation: str, how images are resized, `"bicubic"` or `"bilinear"`.
         remeasured: float or None, top-1 in percent as measured by others.
         size: int or None, bytes, where known.
         sha384: str or None, hexadecimal SHA-384, where known.
@@ -34,73 +29,43 @@ class PublishedWeights:
     weights: str
     filename: str
     top1: float
-    image_size: int
-    classes: int
-    mean: tuple
-    std: tuple
-    crop_fraction: float | None
-    interpolation: str
     remeasured: float | None = None
     size: int | None = None
     sha384: str | None = None
     tested: bool = True
 
-
-# Evaluation preprocessing: main.py (timm's defaults) for ImageNet, transfer_learning.py for CIFAR.
-_IMAGENET = {
-    "image_size": 224,
-    "classes": 1000,
-    "mean": (0.485, 0.456, 0.406),
-    "std": (0.229, 0.224, 0.225),
-    "crop_fraction": 0.9,
-    "interpolation": "bicubic",
-}
-_IMAGENET_384 = {**_IMAGENET, "image_size": 384}
-_CIFAR10 = {
-    "image_size": 224,
-    "classes": 10,
-    "mean": (0.4914, 0.4822, 0.4465),
-    "std": (0.2023, 0.1994, 0.2010),
-    "crop_fraction": None,
-    "interpolation": "bilinear",
-}
-_CIFAR100 = {**_CIFAR10, "classes": 100}
-
-
-def _row(variant, weights, filename, top1, remeasured, images, **known):
-    return PublishedWeights(
-        variant, weights, filename, top1, remeasured=remeasured, **images, **known
-    )
+    @property
+    def preprocessing(self):
+        """`Preprocessing`, what the images were put through; its size is the model's."""
+        return PREPROCESSING[self.weights]
 
 
 # File names and top-1: README of the published implementation. Remeasured top-1: timm pull
 # request 2364. Size and SHA-384: Open Model Zoo, which has them of one file only.
 PUBLISHED = (
-    _row("t2t_vit_7", "imagenet", "71.7_T2T_ViT_7.pth.tar", 71.7, 71.676, _IMAGENET),
-    _row("t2t_vit_10", "imagenet", "75.2_T2T_ViT_10.pth.tar", 75.2, 75.150, _IMAGENET),
-    _row("t2t_vit_12", "imagenet", "76.5_T2T_ViT_12.pth.tar", 76.5, 76.480, _IMAGENET),
-    _row(
-        *("t2t_vit_14", "imagenet", "81.5_T2T_ViT_14.pth.tar", 81.5, 81.500, _IMAGENET),
+    PublishedWeights("t2t_vit_7", "imagenet", "71.7_T2T_ViT_7.pth.tar", 71.7, 71.676),
+    PublishedWeights("t2t_vit_10", "imagenet", "75.2_T2T_ViT_10.pth.tar", 75.2, 75.150),
+    PublishedWeights("t2t_vit_12", "imagenet", "76.5_T2T_ViT_12.pth.tar", 76.5, 76.480),
+    PublishedWeights(
+        *("t2t_vit_14", "imagenet", "81.5_T2T_ViT_14.pth.tar", 81.5, 81.500),
         size=86_212_823,
         sha384="98c8ae06a1e9997f3e83ad2dfbac49985bf7bd7723eb64e4b8462338163be026"
         "57998f0bd9f8997367417003caeaf7a1",
     ),
-    _row("t2t_vit_19", "imagenet", "81.9_T2T_ViT_19.pth.tar", 81.9, 81.932, _IMAGENET),
-    _row("t2t_vit_24", "imagenet", "82.3_T2T_ViT_24.pth.tar", 82.3, 82.276, _IMAGENET),
-    _row("t2t_vit_t_14", "imagenet", "81.7_T2T_ViTt_14.pth.tar", 81.7, 81.688, _IMAGENET),
-    _row("t2t_vit_t_19", "imagenet", "82.4_T2T_ViTt_19.pth.tar", 82.4, 82.442, _IMAGENET),
-    _row("t2t_vit_t_24", "imagenet", "82.6_T2T_ViTt_24.pth.tar", 82.6, 82.554, _IMAGENET),
-    _row("t2t_vit_14", "imagenet384", "83.3_T2T_ViT_14.pth.tar", 83.3, None, _IMAGENET_384),
-    _row(
-        *("t2t_vit_24", "imagenet_token_labeling", "84.2_T2T_ViT_24.pth.tar"),
-        *(84.2, None, _IMAGENET),
-        tested=False,
+    PublishedWeights("t2t_vit_19", "imagenet", "81.9_T2T_ViT_19.pth.tar", 81.9, 81.932),
+    PublishedWeights("t2t_vit_24", "imagenet", "82.3_T2T_ViT_24.pth.tar", 82.3, 82.276),
+    PublishedWeights("t2t_vit_t_14", "imagenet", "81.7_T2T_ViTt_14.pth.tar", 81.7, 81.688),
+    PublishedWeights("t2t_vit_t_19", "imagenet", "82.4_T2T_ViTt_19.pth.tar", 82.4, 82.442),
+    PublishedWeights("t2t_vit_t_24", "imagenet", "82.6_T2T_ViTt_24.pth.tar", 82.6, 82.554),
+    PublishedWeights("t2t_vit_14", "imagenet384", "83.3_T2T_ViT_14.pth.tar", 83.3),
+    PublishedWeights(
+        *("t2t_vit_24", "imagenet_token_labeling", "84.2_T2T_ViT_24.pth.tar", 84.2), tested=False
     ),
-    _row("t2t_vit_14", "cifar10", "cifar10_t2t-vit_14_98.3.pth", 98.3, None, _CIFAR10),
-    _row("t2t_vit_19", "cifar10", "cifar10_t2t-vit_19_98.4.pth", 98.4, None, _CIFAR10),
+    PublishedWeights("t2t_vit_14", "cifar10", "cifar10_t2t-vit_14_98.3.pth", 98.3),
+    PublishedWeights("t2t_vit_19", "cifar10", "cifar10_t2t-vit_19_98.4.pth", 98.4),
     # "cirfar": the file is published under this name.
-    _row("t2t_vit_14", "cifar100", "cirfar100_t2t-vit-14_88.4.pth", 88.4, None, _CIFAR100),
-    _row("t2t_vit_19", "cifar100", "cifar100_t2t-vit-19_89.0.pth", 89.0, None, _CIFAR100),
+    PublishedWeights("t2t_vit_14", "cifar100", "cirfar100_t2t-vit-14_88.4.pth", 88.4),
+    PublishedWeights("t2t_vit_19", "cifar100", "cifar100_t2t-vit-19_89.0.pth", 89.0),
 )
 
 

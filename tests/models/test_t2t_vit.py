@@ -52,6 +52,7 @@ def test_graph_has_readable_names():
     names = [layer.name for layer in keras_t2t.T2TViT7(input_shape=(64, 64, 3)).layers]
     assert names == [
         "images",
+        "preprocessing",
         "soft_split_0",
         "t2t_block_0",
         "soft_split_1",

@@ -12,6 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+import keras_t2t
 from keras_t2t.data.preprocessing import (
     PreprocessedImages,
     Preprocessing,
@@ -281,6 +282,34 @@ class TestCarried:
         for shape in ((224, 224, 3), (16, 24, 1)):
             with pytest.raises(ValueError, match=r"images of shape .*got \(16, 24, 3\)"):
                 PreprocessedImages(self.cifar)(keras.Input(shape))
+
+    def test_in_the_graph(self):
+        small = {"token_dim": 8, "embed_dim": 16, "depth": 1, "num_heads": 2, "classes": 4}
+        model = keras_t2t.T2TViT((32, 48, 1), preprocessing="cifar10", **small)
+        expected = model_preprocessing("cifar10", input_shape=(32, 48, 1))
+        assert model_preprocessing(model) == expected
+        own = Preprocessing(mean=(0.5, 0.5, 0.5), std=(0.5, 0.5, 0.5), crop_fraction=None)
+        model = keras_t2t.T2TViT((32, 48, 3), preprocessing=own, **small)
+        assert model_preprocessing(model) == dataclasses.replace(own, height=32, width=48)
+        with pytest.raises(ValueError, match="'T2T': expected one .* got none. T2TViT.*puts one"):
+            model_preprocessing(keras_t2t.T2TViT((32, 48, 3), name="T2T", **small))
+        with pytest.raises(ValueError, match="`preprocessing` must be one of 'imagenet', "):
+            keras_t2t.T2TViT((32, 48, 3), preprocessing="mnist", **small)
+
+    def test_of_the_factories(self):
+        small = {"depth": 1, "input_shape": (32, 32, 3)}
+        imagenet = model_preprocessing("imagenet", (32, 32, 3))
+        assert model_preprocessing(keras_t2t.T2TViT7(**small)) == imagenet
+        inputs = keras.Input((32, 32, 3))
+        assert model_preprocessing(keras_t2t.T2TViT7(depth=1, input_tensor=inputs)) == imagenet
+        # What comes out of a layer is not what goes into the model.
+        scaled = keras.layers.Rescaling(1 / 255)(inputs)
+        for model in (
+            keras_t2t.T2TViT7(depth=1, input_tensor=scaled),
+            keras_t2t.T2TViT7(preprocessing=None, **small),
+        ):
+            with pytest.raises(ValueError, match="got none"):
+                model_preprocessing(model)
 
     def test_none_or_several(self):
         plain = keras.Sequential([keras.Input((8, 8, 3)), keras.layers.Flatten()], name="plain")

@@ -9,6 +9,7 @@ import threading
 import pytest
 from parity import reference_state_dict
 
+import keras_t2t
 from keras_t2t.weights import download
 from keras_t2t.weights.published import find
 
@@ -32,6 +33,18 @@ def entry(content):
     """A row of the table, of that file."""
     digest = hashlib.sha384(content).hexdigest()
     return dataclasses.replace(find("t2t_vit_7", "imagenet"), size=len(content), sha384=digest)
+
+
+@pytest.fixture(scope="session")
+def predict():
+    """Logits of any t2t_vit_7, by one model: compiling takes longer than all else."""
+    compiled = keras_t2t.T2TViT7(classifier_activation=None)
+
+    def predict(model, images):
+        compiled.set_weights(model.get_weights())
+        return compiled.predict(images, verbose=0)
+
+    return predict
 
 
 @dataclasses.dataclass

@@ -8,8 +8,10 @@ import torch
 from keras import ops
 
 import keras_t2t
+from keras_t2t.models.variants import VARIANTS
 from keras_t2t.weights.loading import published_state_dict
 from keras_t2t.weights.positions import resize_positions
+from keras_t2t.weights.unfilled import build_unfilled
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +29,7 @@ def snapshot(of):
 
 @pytest.mark.parametrize("variant", parity.EVERY_BACKEND_VARIANTS)
 def test_the_way_back_is_bit_exact(variant):
-    fresh = keras_t2t.create(variant)
+    fresh = build_unfilled(VARIANTS[variant][1])
     source = parity.reference_state_dict(variant)
     keras_t2t.load_checkpoint(fresh, source)
     back = published_state_dict(fresh)
@@ -67,11 +69,34 @@ def test_another_number_of_classes(arrays):
 
 
 def test_auxiliary_and_needless_heads_are_left_out_and_reported(arrays, caplog):
-    extra = {**arrays, "aux_head.weight": np.zeros((1000, 256), "float32")}
+    extra = {
+        **arrays,
+        "aux_head.weight": np.zeros((1000, 256), "float32"),
+        "criterion.scale": np.ones(1, "float32"),
+    }
     with caplog.at_level("INFO", logger="keras_t2t"):
         keras_t2t.load_checkpoint(model(include_top=False), extra)
     (record,) = caplog.records
-    assert record.message == "Left out of the mapping: head.weight, head.bias, aux_head.weight"
+    assert record.levelname == "INFO"
+    assert record.message == (
+        "Left out of the mapping: head.weight, head.bias, aux_head.weight, criterion.scale"
+    )
+
+
+def test_the_state_dict_does_not_train_along(arrays):
+    fresh = model()
+    keras_t2t.load_checkpoint(fresh, arrays)
+    state = published_state_dict(fresh)
+    fresh.get_layer("norm").gamma.assign(np.zeros(256))
+    np.testing.assert_array_equal(state["norm.weight"], arrays["norm.weight"])
+
+
+@pytest.mark.filterwarnings("ignore:Layer .* does not have a `quantize` method")
+def test_a_quantised_model_has_no_published_weights():
+    quantised = keras_t2t.T2TViT((32, 32, 3), token_dim=8, embed_dim=16, depth=1, num_heads=2)
+    quantised.quantize("int8")
+    with pytest.raises(ValueError, match="quantised, .*kqv.weight is int8"):
+        published_state_dict(quantised)
 
 
 def test_positions_of_another_size_are_resized_as_published():
@@ -102,6 +127,20 @@ def test_another_image_size(arrays):
     keras_t2t.load_checkpoint(fresh, arrays)
     table = ops.convert_to_numpy(fresh.get_layer("positions").table)
     np.testing.assert_array_equal(table, resize_positions(arrays["pos_embed"], (6, 10)))
+
+
+def test_resizing_from_a_grid_that_is_no_square():
+    table = np.random.default_rng(0).normal(size=(1, 61, 8)).astype("float32")
+    patches = torch.from_numpy(table[:, 1:]).reshape(1, 6, 10, 8).permute(0, 3, 1, 2)
+    expected = torch.nn.functional.interpolate(
+        patches, size=(14, 7), mode="bicubic", align_corners=False
+    )
+    resized = resize_positions(table, (14, 7), (6, 10))
+    np.testing.assert_allclose(
+        resized[0, 1:].reshape(14, 7, 8), expected[0].permute(1, 2, 0).numpy(), atol=1e-5
+    )
+    with pytest.raises(ValueError, match="expected positions of a 6 x 9 grid .* received 61 rows"):
+        resize_positions(table, (14, 7), (6, 9))
 
 
 def test_positions_that_fill_no_square():

@@ -21,10 +21,8 @@ def test_row_is_consistent(row):
     assert ("ViTt" in row.filename) == ("_t_" in row.variant)
     if row.remeasured is not None:
         assert abs(row.remeasured - row.top1) < 0.06
-    assert row.classes == {"cifar10": 10, "cifar100": 100}.get(row.weights, 1000)
-    assert row.image_size == (384 if row.weights == "imagenet384" else 224)
-    assert (row.crop_fraction is None) == row.weights.startswith("cifar")
-    assert (row.mean[0] == 0.4914) == row.weights.startswith("cifar")
+    assert row.preprocessing.height == (384 if row.weights == "imagenet384" else 224)
+    assert (row.preprocessing.mean[0] == 0.4914) == row.weights.startswith("cifar")
     assert row.tested == (row.weights != "imagenet_token_labeling")
 
 

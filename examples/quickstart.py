@@ -1,0 +1,393 @@
+#!/usr/bin/env python3
+"""Trains a small T2T-ViT on real images and exports it: the whole way in one program.
+
+    python examples/quickstart.py                          # at most 10 minutes on 2 cores
+    python examples/quickstart.py --devices 2 --epochs 2   # two replicas on one CPU, briefly
+
+It reads Fashion-MNIST from examples/data, trains under `tf.distribute.MirroredStrategy`, writes a
+`.keras` file, a SavedModel and a TFLite file, loads all three again, holds them against each other
+on the test images, and draws the learning curve and a page of predictions.
+"""
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+
+os.environ["KERAS_BACKEND"] = "tensorflow"
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+import keras
+import numpy as np
+import tensorflow as tf
+import tensorflow_datasets as tfds
+
+import keras_t2t
+from keras_t2t.training import AdamW
+
+ROOT = Path(__file__).resolve().parent.parent
+DATA = ROOT / "examples/data/fashion_mnist_subset/1.0.0"
+
+EPOCHS = 30
+BATCH_SIZE = 32
+LEARNING_RATE = 1.5e-3
+WARMUP = 0.1  # of the epochs
+TIMED_STEPS = 40
+RESERVED_SECONDS = 60  # for imports, export, comparison and pictures
+
+
+def build_model(classes):
+    """28 x 28 pixels -> 14 x 14 tokens -> 7 x 7 tokens -> three encoder blocks -> logits."""
+    backbone = keras_t2t.T2TViT(
+        input_shape=(28, 28, 1),
+        soft_splits=((5, 2, 2), (3, 2, 1)),
+        token_dim=64,
+        embed_dim=128,
+        depth=3,
+        num_heads=4,
+        mlp_ratio=2.0,
+        performer_dropout_rate=0.0,
+        # With so few images the mean over the tokens learns far sooner than the class token.
+        include_top=False,
+        pooling="avg",
+    )
+    logits = keras.layers.Dense(classes, dtype="float32", name="head")(backbone.output)
+    model = keras.Model(backbone.input, logits, name="small_t2t_vit")
+    # The published Normal(0, 0.02) suits wide layers; narrow ones learn sooner with Glorot's.
+    for variable in model.trainable_variables:
+        if variable.path.endswith("kernel"):
+            variable.assign(keras.initializers.GlorotUniform()(variable.shape))
+    return model
+
+
+def read_split(builder, split):
+    """Returns all images (n, 28, 28, 1) uint8 and labels (n,) int64 of a split."""
+    return tfds.as_numpy(builder.as_dataset(split=split, batch_size=-1, as_supervised=True))
+
+
+def scale(images):
+    """Returns uint8 pixels as float32 from 0 to 1.
+
+    The black background stays exactly 0. Subtract a mean, and LayerNormalization blows the rounding
+    errors of flat patches up, so that two runtimes differ by 3e-4 in the logits and not by 1e-5.
+    """
+    return tf.cast(images, tf.float32) / 255.0
+
+
+def augment(image, seed):
+    """Shifts an image by up to one pixel and mirrors every other one."""
+    shift_seed, flip_seed = tf.unstack(tf.random.split(seed, 2))
+    padded = tf.pad(image, ((1, 1), (1, 1), (0, 0)))
+    image = tf.image.stateless_random_crop(padded, image.shape, shift_seed)
+    return tf.image.stateless_random_flip_left_right(image, flip_seed)
+
+
+def training_data(images, labels, seed=0):
+    """Batches of augmented images in a new order every epoch."""
+    examples = tf.data.Dataset.from_tensor_slices((images, labels))
+    examples = examples.shuffle(len(images), seed=seed)
+    seeds = tf.data.Dataset.random(seed, rerandomize_each_iteration=True).batch(2)
+    return (
+        tf.data.Dataset.zip(examples, seeds)
+        .map(
+            lambda example, seed: (scale(augment(example[0], seed)), example[1]),
+            num_parallel_calls=tf.data.AUTOTUNE,
+        )
+        # Every batch of one size: another would be another graph to compile.
+        .batch(BATCH_SIZE, drop_remainder=True)
+        .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def strategy_over(devices):
+    """A MirroredStrategy over the GPUs, or over the CPU, split into so many logical devices."""
+    kind = "GPU" if tf.config.list_physical_devices("GPU") else "CPU"
+    physical = tf.config.list_physical_devices(kind)
+    if kind == "CPU" and devices:
+        tf.config.set_logical_device_configuration(
+            physical[0], [tf.config.LogicalDeviceConfiguration()] * devices
+        )
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    if devices and devices > len(names):
+        sys.exit(f"--devices: {devices} asked for, but there are {len(names)} GPUs.")
+    return tf.distribute.MirroredStrategy(names[:devices])
+
+
+def precision_policy():
+    """The dtype policy that the GPUs compute fastest in; float32 where there is none."""
+    gpus = tf.config.list_physical_devices("GPU")
+    details = [tf.config.experimental.get_device_details(gpu) for gpu in gpus]
+    capability = min((d.get("compute_capability", (0, 0)) for d in details), default=(0, 0))
+    if capability >= (8, 0):
+        return "mixed_bfloat16"
+    return "mixed_float16" if capability >= (7, 0) else "float32"
+
+
+def epochs_that_fit(model, train, test_images, seconds):
+    """Times some steps at learning rate 0, which change no weight; returns epochs, at most EPOCHS.
+
+    Args:
+        model: compiled model, its learning rate 0.
+        train: batched dataset, as it will be trained on.
+        test_images: int, number of images that every epoch is evaluated on.
+        seconds: float, the time that there is.
+    """
+    model.fit(train.take(2), shuffle=False, verbose=0)  # compiles
+    start = time.monotonic()
+    model.fit(train.take(TIMED_STEPS), shuffle=False, verbose=0)
+    step = (time.monotonic() - start) / TIMED_STEPS
+    # An evaluation has no backward pass and so takes about a third as long as training.
+    steps_an_epoch = len(train) + test_images / BATCH_SIZE / 3
+    epochs = max(1, int(min(EPOCHS, seconds / (1.1 * step * steps_an_epoch))))
+    print(f"One step takes {1000 * step:.0f} ms: training for {epochs} epochs.")
+    return epochs
+
+
+def warmup_cosine(epochs):
+    """A callback that sets the learning rate of each epoch, as the published recipe does."""
+    schedule = keras.optimizers.schedules.CosineDecay(
+        initial_learning_rate=0.0,
+        warmup_target=LEARNING_RATE,
+        warmup_steps=WARMUP * epochs,
+        decay_steps=(1 - WARMUP) * epochs,
+    )
+    return keras.callbacks.LearningRateScheduler(lambda epoch: float(schedule(epoch + 0.5)))
+
+
+def run_saved_model(path, images):
+    """Returns the logits of a SavedModel; no line of ours is needed to load it."""
+    loaded = tf.saved_model.load(str(path))
+    return np.concatenate([loaded.serve(batch).numpy() for batch in np.array_split(images, 20)])
+
+
+def run_tflite(path, images):
+    """Returns the logits of a TFLite model of batch size 1."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
+    interpreter.allocate_tensors()
+    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
+    logits = []
+    for image in images:
+        interpreter.set_tensor(inputs["index"], image[None])
+        interpreter.invoke()
+        logits.append(interpreter.get_tensor(outputs["index"])[0])
+    return np.stack(logits)
+
+
+def export(model, folder):
+    """Writes the model as `.keras`, SavedModel and TFLite; returns the three paths."""
+    paths = folder / "model.keras", folder / "saved_model", folder / "model.tflite"
+    model.save(paths[0])
+    model.export(paths[1], format="tf_saved_model", verbose=False)
+    # A fixed batch of one: with an open one the runtime for the edge has to split the graph.
+    signature = [keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype="float32")]
+    model.export(paths[2], format="litert", input_signature=signature, verbose=False)
+    return paths
+
+
+def compare(model, paths, images, labels):
+    """Loads what was exported, runs the images and returns one row for each, the model first."""
+    keras_file, saved_model, tflite = paths
+    expected = model.predict(images, verbose=0)
+    logits = {
+        "Keras model": expected,
+        keras_file.name: keras.saving.load_model(keras_file).predict(images, verbose=0),
+        saved_model.name: run_saved_model(saved_model, images),
+        tflite.name: run_tflite(tflite, images),
+    }
+    sizes = [None, *(size_of(path) for path in paths)]
+    return expected, [
+        {
+            "name": name,
+            "accuracy": float(np.mean(np.argmax(found, axis=1) == labels)),
+            "largest_logit_difference": float(np.max(np.abs(found - expected))),
+            "bytes": size,
+        }
+        for (name, found), size in zip(logits.items(), sizes, strict=True)
+    ]
+
+
+def size_of(path):
+    """Returns the bytes of a file, or of all files in a folder."""
+    files = path.rglob("*") if path.is_dir() else [path]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def print_table(rows):
+    """Prints the comparison."""
+    print(f"\n{'':14}{'test accuracy':>15}{'largest logit difference':>27}{'size':>11}")
+    for row in rows:
+        size = f"{row['bytes'] / 1e6:.2f} MB" if row["bytes"] else "-"
+        difference = f"{row['largest_logit_difference']:.1e}" if row["bytes"] else "-"
+        print(f"{row['name']:14}{100 * row['accuracy']:13.2f} %{difference:>27}{size:>11}")
+
+
+def draw_learning_curve(history, path):
+    """Draws loss and accuracy over the epochs into a PNG file."""
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator, PercentFormatter
+
+    epochs = np.arange(1, len(history["loss"]) + 1)
+    figure = Figure(figsize=(10, 4), layout="constrained")
+    for axes, key, title in zip(
+        figure.subplots(1, 2),
+        ("loss", "accuracy"),
+        ("Loss (cross-entropy)", "Accuracy"),
+        strict=True,
+    ):
+        for prefix, label, color in (
+            ("", "training images, augmented", "#9aa5b1"),
+            ("val_", "test images", "#1f5fa8"),
+        ):
+            values = history[prefix + key]
+            axes.plot(epochs, values, color=color, label=label, linewidth=2, marker="o", ms=3.5)
+        axes.set_title(title, loc="left", fontweight="bold")
+        axes.set_xlabel("epoch")
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+        axes.grid(axis="y", color="#e4e7eb")
+        axes.spines[["top", "right"]].set_visible(False)
+        if key == "accuracy":
+            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+            text = f"{100 * values[-1]:.1f} %"
+            axes.annotate(
+                text,
+                (epochs[-1], values[-1]),
+                (0, 8),
+                textcoords="offset points",
+                ha="right",
+                color=color,
+                fontweight="bold",
+            )
+    axes.legend(frameon=False, loc="lower right")
+    figure.savefig(path, dpi=150)
+
+
+def draw_predictions(images, labels, logits, names, path, rows=5, columns=8):
+    """Draws the first images with what the model takes them for into a PNG file."""
+    from matplotlib.figure import Figure
+
+    probabilities = tf.nn.softmax(logits).numpy()
+    figure = Figure(figsize=(1.5 * columns, 1.95 * rows), layout="constrained")
+    for index, axes in enumerate(figure.subplots(rows, columns).flat):
+        predicted = int(np.argmax(logits[index]))
+        right = predicted == labels[index]
+        text = f"{names[predicted]}, {100 * probabilities[index, predicted]:.0f} %"
+        if not right:
+            text += f"\n(is {names[labels[index]]})"
+        color = "#323f4b" if right else "#c0262d"
+        axes.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=255)
+        axes.set_xlabel(text, fontsize=9, color=color)
+        axes.set(xticks=[], yticks=[])
+        for spine in axes.spines.values():
+            spine.set(color="#cbd2d9" if right else color, linewidth=1 if right else 2)
+    figure.savefig(path, dpi=150)
+
+
+def parse_arguments(arguments=None):
+    def positive(kind):
+        def parse(text):
+            value = kind(text)
+            if not value > 0:
+                raise ValueError
+            return value
+
+        parse.__name__ = f"positive {kind.__name__}"
+        return parse
+
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--devices",
+        type=positive(int),
+        metavar="N",
+        help="devices to mirror the model on: GPUs, or else logical ones the CPU is split into "
+        "(default: all GPUs, or else the CPU as one)",
+    )
+    length = parser.add_mutually_exclusive_group()
+    length.add_argument(
+        "--minutes",
+        type=positive(float),
+        default=10.0,
+        help=f"time for all of it; as many epochs as fit, at most {EPOCHS} (default: 10)",
+    )
+    length.add_argument("--epochs", type=positive(int), help="train exactly so many epochs")
+    parser.add_argument("--out", type=Path, default=ROOT / "runs/quickstart", help="output folder")
+    parser.add_argument("--force", action="store_true", help="replace files that are in it")
+    options = parser.parse_args(arguments)
+    if options.out.exists() and not options.force:
+        parser.error(f"--out: {options.out} is there already; --force replaces what is in it.")
+    return options
+
+
+def main(arguments=None):
+    start = time.monotonic()
+    options = parse_arguments(arguments)
+    keras.utils.set_random_seed(0)
+
+    builder = tfds.builder_from_directory(DATA)
+    names = builder.info.features["label"].names
+    train_images, train_labels = read_split(builder, "train")
+    test_images, test_labels = read_split(builder, "test")
+    test_inputs = scale(test_images).numpy()
+    train = training_data(train_images, train_labels)
+    test = tf.data.Dataset.from_tensor_slices((test_inputs, test_labels)).batch(200)
+
+    strategy = strategy_over(options.devices)
+    replicas = strategy.num_replicas_in_sync
+    on_cpu = not tf.config.list_physical_devices("GPU")
+    policy = precision_policy()
+    keras.config.set_dtype_policy(policy)
+    with strategy.scope():
+        model = build_model(len(names))
+        model.compile(
+            AdamW(learning_rate=0.0),
+            keras.losses.SparseCategoricalCrossentropy(from_logits=True),
+            metrics=["accuracy"],
+            # XLA trains two to three times as fast on a CPU, but cannot span several replicas.
+            jit_compile=on_cpu and replicas == 1,
+        )
+    print(
+        f"{len(train_images)} training and {len(test_images)} test images of {len(names)} classes; "
+        f"{model.count_params():,} parameters; {replicas} replica(s), {policy}"
+    )
+
+    epochs = options.epochs
+    if not epochs:
+        left = 60 * options.minutes - RESERVED_SECONDS - (time.monotonic() - start)
+        epochs = epochs_that_fit(model, train, len(test_images), left)
+    history = model.fit(
+        train,
+        epochs=epochs,
+        shuffle=False,  # the dataset does it
+        validation_data=test,
+        callbacks=[warmup_cosine(epochs)],
+        verbose=1 if sys.stdout.isatty() else 2,
+    ).history
+
+    # For use: the trained weights in a float32 model that knows nothing of strategies.
+    keras.config.set_dtype_policy("float32")
+    tf.config.experimental.enable_tensor_float_32_execution(False)
+    inference = build_model(len(names))
+    inference.set_weights(model.get_weights())
+    options.out.mkdir(parents=True, exist_ok=True)
+    paths = export(inference, options.out)
+    logits, rows = compare(inference, paths, test_inputs, test_labels)
+    print_table(rows)
+
+    draw_learning_curve(history, options.out / "learning_curve.png")
+    draw_predictions(test_images, test_labels, logits, names, options.out / "predictions.png")
+    seconds = time.monotonic() - start
+    results = {"epochs": epochs, "replicas": replicas, "seconds": seconds, "models": rows}
+    (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")
+    print(f"\n{epochs} epochs, {seconds / 60:.1f} minutes in all. Written to {options.out}:")
+    print("  " + ", ".join(sorted(path.name for path in options.out.iterdir())))
+    if max(row["largest_logit_difference"] for row in rows) > 1e-4:
+        sys.exit("An export differs from the Keras model by more than 1e-4.")
+
+
+if __name__ == "__main__":
+    main()

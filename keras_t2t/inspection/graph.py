@@ -1,0 +1,76 @@
+"""Where the parts of a T2T-ViT stand in a model's graph, and their values on images."""
+
+import keras
+import numpy as np
+from keras import ops
+
+from keras_t2t.layers import EncoderBlock, T2TBlock
+
+
+def t2t_blocks(model):
+    """The T2T blocks of a model, in order; none for the other token mixers."""
+    return [layer for layer in model.layers if isinstance(layer, T2TBlock)]
+
+
+def encoder_blocks(model):
+    """The encoder blocks of a model, in order.
+
+    Raises:
+        ValueError: If the model has none.
+    """
+    blocks = [layer for layer in model.layers if isinstance(layer, EncoderBlock)]
+    if not blocks:
+        inner = [layer.name for layer in model.layers if isinstance(layer, keras.Model)]
+        hint = f" Pass model.get_layer({inner[0]!r}), if that is one." if inner else ""
+        raise ValueError(
+            f"model {model.name!r}: expected a model that T2TViT built, or one loaded from its "
+            f"file, but it has no encoder block.{hint}"
+        )
+    return blocks
+
+
+def token_grid(model):
+    """Rows and columns of the patch tokens in the encoder.
+
+    Args:
+        model: A model that `T2TViT` built.
+
+    Returns:
+        Tuple of two ints; `(14, 14)` for the published models at 224 px.
+
+    Raises:
+        ValueError: If the model is no T2T-ViT.
+    """
+    encoder_blocks(model)
+    return tuple(model.get_layer("projection").output.shape[1:3])
+
+
+def evaluate(model, tensors, images):
+    """Values of symbolic tensors of a model's graph, in inference mode.
+
+    Args:
+        model: Functional `keras.Model` with one input.
+        tensors: Dict of symbolic tensors of its graph.
+        images: Array or tensor `(batch, height, width, channels)`, as the model takes.
+
+    Returns:
+        Dict of tensors of the backend.
+
+    Raises:
+        ValueError: If the images do not have the shape that the model takes.
+    """
+    expected, shape = tuple(model.input_shape[1:]), tuple(np.shape(images))
+    if len(shape) != 4 or any(
+        size not in (None, given) for size, given in zip(expected, shape[1:], strict=True)
+    ):
+        raise ValueError(
+            f"images: expected shape (batch, {', '.join(map(str, expected))}), as model "
+            f"{model.name!r} takes, got {shape}"
+        )
+    values = keras.Model(model.input, tensors)(ops.convert_to_tensor(images), training=False)
+    return {name: values[name] for name in tensors}  # the torch backend sorts them
+
+
+def to_numpy(tensor):
+    """The tensor as a float32 NumPy array, whatever its precision."""
+    return ops.convert_to_numpy(tensor).astype("float32")
