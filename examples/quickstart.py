@@ -10,6 +10,7 @@ on the test images, and draws the learning curve and a page of predictions.
 """
 
 import argparse
+import itertools
 import json
 import os
 import sys
@@ -315,17 +316,26 @@ def parse_arguments(arguments=None):
         help=f"time for all of it; as many epochs as fit, at most {EPOCHS} (default: 10)",
     )
     length.add_argument("--epochs", type=positive(int), help="train exactly so many epochs")
-    parser.add_argument("--out", type=Path, default=ROOT / "runs/quickstart", help="output folder")
-    parser.add_argument("--force", action="store_true", help="replace files that are in it")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="output folder, which must not exist yet (default: runs/quickstart, or the first of "
+        "runs/quickstart-2, -3, ... that does not)",
+    )
     options = parser.parse_args(arguments)
-    if options.out.exists() and not options.force:
-        parser.error(f"--out: {options.out} is there already; --force replaces what is in it.")
+    if options.out is None:
+        first = ROOT / "runs/quickstart"
+        others = (first.with_name(f"quickstart-{number}") for number in itertools.count(2))
+        options.out = next(path for path in itertools.chain([first], others) if not path.exists())
+    elif options.out.exists():
+        parser.error(f"--out: {options.out} is there already.")
     return options
 
 
 def main(arguments=None):
     start = time.monotonic()
     options = parse_arguments(arguments)
+    strategy = strategy_over(options.devices)  # before TensorFlow computes anything
     keras.utils.set_random_seed(0)
 
     builder = tfds.builder_from_directory(DATA)
@@ -336,7 +346,6 @@ def main(arguments=None):
     train = training_data(train_images, train_labels)
     test = tf.data.Dataset.from_tensor_slices((test_inputs, test_labels)).batch(200)
 
-    strategy = strategy_over(options.devices)
     replicas = strategy.num_replicas_in_sync
     on_cpu = not tf.config.list_physical_devices("GPU")
     policy = precision_policy()

@@ -166,8 +166,15 @@ def test_wrong_arguments_are_named(quickstart, capsys, arguments, message):
     assert message in capsys.readouterr().err
 
 
-def test_a_folder_that_is_there_is_left_alone_unless_forced(quickstart, capsys, tmp_path):
+def test_a_folder_that_is_there_is_left_alone(quickstart, capsys, tmp_path):
     with pytest.raises(SystemExit):
         quickstart.parse_arguments(["--out", str(tmp_path)])
-    assert "--force" in capsys.readouterr().err
-    assert quickstart.parse_arguments(["--out", str(tmp_path), "--force"]).out == tmp_path
+    assert "is there already" in capsys.readouterr().err
+
+
+def test_every_run_has_a_folder_of_its_own(quickstart, monkeypatch, tmp_path):
+    monkeypatch.setattr(quickstart, "ROOT", tmp_path)
+    for name in ("quickstart", "quickstart-2", "quickstart-3"):
+        out = quickstart.parse_arguments([]).out
+        assert out == tmp_path / "runs" / name
+        out.mkdir(parents=True)
