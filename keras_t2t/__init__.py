@@ -1,8 +1,9 @@
 """T2T-ViT, the Tokens-to-Token Vision Transformer (Yuan et al., ICCV 2021), for Keras 3."""
 
-from keras_t2t import layers, training
+from keras_t2t import inspection, layers, training
 from keras_t2t.data.class_names import decode_predictions
 from keras_t2t.data.preprocessing import Preprocessing, model_preprocessing, preprocess_input
+from keras_t2t.inspection.pyramid import feature_pyramid
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.models.variants import (
     T2TViT7,
@@ -47,6 +48,8 @@ __all__ = [
     "convert",
     "create",
     "decode_predictions",
+    "feature_pyramid",
+    "inspection",
     "layers",
     "list_variants",
     "load_checkpoint",

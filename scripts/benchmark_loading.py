@@ -1,4 +1,4 @@
-"""How long weights take to load and to convert, and how much memory: python scripts/benchmark_loading.py
+"""How long weights take to load and to convert: `python scripts/benchmark_loading.py`.
 
 Files of the published keys and shapes are made of fresh weights, so nothing is downloaded. Each
 figure is of a process of its own and begins after the imports; memory is the peak of the resident

@@ -38,6 +38,7 @@ VARIANTS = (
     Published("t2t_vit_14", _T2T, 81.5, 21.5, 4.8, _README),
     Published("t2t_vit_19", _T2T, 81.9, 39.2, 8.5, _README),
     Published("t2t_vit_24", _T2T, 82.3, 64.1, 13.8, _README),
+    # The README has the later figure for t2t_vit_t_19; the paper's table 3 gives 82.2.
     Published("t2t_vit_t_14", _T2T_T, 81.7, 21.5, 6.1, _README),
     Published("t2t_vit_t_19", _T2T_T, 82.4, 39.2, 9.8, _README),
     Published("t2t_vit_t_24", _T2T_T, 82.6, 64.1, 15.0, _README),

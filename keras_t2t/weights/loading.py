@@ -18,12 +18,11 @@ def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
     """Loads a checkpoint of the published implementation into a model, all of it or nothing.
 
     Positions of another grid of patches are resized, bicubically as published; without `grid` they
-    are taken as they are where their number is the model's. Weights for RGB go into a model for another number of
-    channels as described at `keras_t2t.weights.channels.fit_channels`.
+    are taken as they are where their number is the model's. Weights for RGB go into a model for
+    another number of channels as described at `keras_t2t.weights.channels.fit_channels`.
 
     What is left out is reported once, at INFO, by the logger `keras_t2t`: the head where the model
-    has none or keeps its own, and whatever belongs to no part of a T2T-ViT, such as the auxiliary
-    head of token labeling.
+    has none or keeps its own, and the auxiliary head of token labeling, `aux_head.*`.
 
     Args:
         model: A model that `T2TViT` built, with a Performer or Transformer token mixer.
@@ -53,9 +52,12 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None):
     slots = published_slots(model)
     if skip_head:
         slots = {key: slot for key, slot in slots.items() if not key.startswith("head.")}
-    # An unknown part computes nothing here; an unknown key of a known part tells another model.
-    parts = {key.split(".")[0] for key in slots}
-    left_out = [key for key in arrays if key.split(".")[0] not in parts]
+    has_head = any(key.startswith("head.") for key in slots)
+    left_out = [
+        key
+        for key in arrays
+        if key.startswith("aux_head.") or (key.startswith("head.") and not has_head)
+    ]
     arrays = _fit_channels(slots, arrays, name)
     problems = [f"missing: {key}" for key in slots if key not in arrays]
     problems += [f"unexpected: {key}" for key in arrays if key not in {*slots, *left_out}]

@@ -157,10 +157,11 @@ for key, array in parity.reference_state_dict("t2t_vit_7").items():
 """
 
 
-@pytest.mark.tensorflow
+@pytest.mark.tensorflow  # once is enough
 def test_torch_is_needed_once(server, tmp_path):
     path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "data")]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path)}
+    # Of the two backends that do without torch, the one that is imported faster.
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax"}
     child = [sys.executable, "-c", WITHOUT_TORCH]
 
     failed = subprocess.run(child, env=environment, capture_output=True, text=True)
@@ -454,11 +455,12 @@ class TestFaults:
         self.load(ValueError, "`skip_head=True` needs weights", weights=None, skip_head=True)
         assert server.requests == []
 
-    @pytest.mark.parametrize("variant", ["t2t_vit_10", "t2t_vit_7", "t2t_vit_t_14"])
-    def test_weights_h5_of_another_variant(self, tmp_path, variant):
+    @pytest.mark.parametrize(
+        ("stored", "variant"), [("t2t_vit_10", "t2t_vit_7"), ("t2t_vit_7", "t2t_vit_10")]
+    )
+    def test_weights_h5_of_another_variant(self, tmp_path, stored, variant):
         """Keras takes what it finds, and would leave three blocks of t2t_vit_10 unread."""
         path = tmp_path / "own.weights.h5"
-        stored = {"t2t_vit_10": "t2t_vit_7", "t2t_vit_7": "t2t_vit_10"}.get(variant, "t2t_vit_7")
         keras_t2t.create(stored, input_shape=(32, 32, 3)).save_weights(path)
         with pytest.raises(ValueError, match="own.weights.h5 .*the weights of another model"):
             keras_t2t.create(variant, weights=path)
