@@ -252,7 +252,7 @@ def draw_learning_curve(history, path):
         axes.spines[["top", "right"]].set_visible(False)
         if key == "accuracy":
             axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            text = f"{100 * values[-1]:.1f} %"
+            text = f"{100 * values[-1]:.2f} %"
             axes.annotate(
                 text,
                 (epochs[-1], values[-1]),
