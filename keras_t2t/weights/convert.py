@@ -13,7 +13,7 @@ from keras_t2t.weights.keras_files import (
     write_model,
     write_weights,
 )
-from keras_t2t.weights.loading import published_state_dict
+from keras_t2t.weights.loading import published_views
 from keras_t2t.weights.pretrained import SUFFIXES, build_pretrained, of_arrays
 
 
@@ -55,10 +55,10 @@ def convert(source, destination, variant=None, overwrite=False):
     if destination.name.endswith(".keras"):
         write_model(destination, model, overwrite)
     elif destination.name.endswith(".weights.h5"):
-        variant = variant or infer_variant(published_state_dict(model))
+        variant = variant or infer_variant(published_views(model))
         write_weights(destination, model, variant, overwrite)
     else:
-        write_checkpoint(destination, published_state_dict(model), overwrite)
+        write_checkpoint(destination, published_views(model), overwrite)
     return model
 
 

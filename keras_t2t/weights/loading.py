@@ -117,6 +117,12 @@ def published_state_dict(model):
     Raises:
         ValueError: If the model is not one, or quantised.
     """
+    # On PyTorch the arrays would change as the model trains.
+    return {key: array.copy() for key, array in published_views(model).items()}
+
+
+def published_views(model):
+    """`published_state_dict` without copies, for a model that does not change while they live."""
     arrays = {}
     for key, slot in published_slots(model).items():
         if not keras.backend.is_float_dtype(slot.variable.dtype):
@@ -124,7 +130,5 @@ def published_state_dict(model):
                 f"`model` is quantised, which published weights are not: {key} is "
                 f"{slot.variable.dtype}."
             )
-        array = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
-        # On PyTorch it would change as the model trains.
-        arrays[key] = array.copy()
+        arrays[key] = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
     return arrays

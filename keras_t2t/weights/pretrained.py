@@ -19,7 +19,7 @@ from keras_t2t.weights.keras_files import (
     square_input_shape,
     write_weights,
 )
-from keras_t2t.weights.loading import load_arrays, published_state_dict
+from keras_t2t.weights.loading import load_arrays, published_views
 from keras_t2t.weights.published import PUBLISHED, find
 from keras_t2t.weights.unfilled import build_unfilled
 
@@ -143,7 +143,7 @@ def of_arrays(name, arrays, arguments):
 
 
 def _of_model(name, model):
-    arrays = published_state_dict(model)
+    arrays = published_views(model)
     grid = tuple(model.get_layer("projection").output.shape[1:3])
     return Weights(name, arrays, model.input_shape[1:], grid, carried_preprocessing(model))
 
