@@ -205,10 +205,32 @@ def _visualize(arguments):
     return 0
 
 
+def _add_train(parser):
+    # The options are the fields of dataclasses, which another library reads: here, all are text.
+    parser.prefix_chars = "\0"
+    parser.add_argument("options", nargs="*", metavar="OPTION", help="see `train --help`")
+
+
+def _train(arguments):
+    """Train a model by a recipe, or go on with a training that was interrupted."""
+    from keras_t2t.training.command import run
+
+    return run(arguments.options, "published", "keras-t2t train")
+
+
+def _finetune(arguments):
+    """Train a pretrained model on other images: `train` with another recipe."""
+    from keras_t2t.training.command import run
+
+    return run(arguments.options, "finetune", "keras-t2t finetune")
+
+
 COMMANDS = {
     "convert": (_add_convert, _convert),
+    "finetune": (_add_train, _finetune),
     "predict": (_add_predict, _predict),
     "summary": (_add_summary, _summary),
+    "train": (_add_train, _train),
     "visualize": (_add_visualize, _visualize),
 }
 

@@ -1,5 +1,24 @@
-"""Training."""
+"""Training: recipes, and what carries them out."""
 
-from keras_t2t.training.optimizer import AdamW
+from keras_t2t.training.loop import LossNotFinite, TrainingInterrupted
+from keras_t2t.training.optimizer import SGD, AdamW
+from keras_t2t.training.recipe import Recipe, finetune, finetune_cifar, published, small
+from keras_t2t.training.schedule import WarmupCosine
+from keras_t2t.training.trainer import Options, load_recipe, save_recipe, train
 
-__all__ = ["AdamW"]
+__all__ = [
+    "SGD",
+    "AdamW",
+    "LossNotFinite",
+    "Options",
+    "Recipe",
+    "TrainingInterrupted",
+    "WarmupCosine",
+    "finetune",
+    "finetune_cifar",
+    "load_recipe",
+    "published",
+    "save_recipe",
+    "small",
+    "train",
+]

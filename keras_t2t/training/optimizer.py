@@ -1,6 +1,9 @@
-"""AdamW as the published recipe sets it up."""
+"""The optimizers of the published recipes: AdamW, and SGD with coupled L2."""
+
+import re
 
 import keras
+from keras import ops
 
 
 def decays(variable):
@@ -13,8 +16,59 @@ def decays(variable):
     return len(variable.shape) > 1 and variable.path.rsplit("/", 1)[-1] != "class_token"
 
 
+class _Parts:
+    """What both optimizers add to Keras': learning rates by part, and how the average starts.
+
+    Adam divides a gradient's scale out again, so the rate itself has to differ, not the gradient.
+    """
+
+    def __init__(self, part_rates=None, ema_warmup=False, ema_in_model=True, **kwargs):
+        super().__init__(**kwargs)
+        self.part_rates = dict(part_rates or {})
+        self.ema_warmup = ema_warmup
+        self.ema_in_model = ema_in_model
+
+    def build(self, variables):
+        if not self.built:
+            self._lines = [self._line(variable.path) for variable in variables]
+        super().build(variables)
+
+    def _line(self, path):
+        matches = (line for pattern, line in self.part_rates.items() if re.search(pattern, path))
+        return next(matches, (1.0, 0.0))
+
+    def rate_of(self, variable, learning_rate):
+        """The learning rate of one variable, in its dtype."""
+        scale, offset = self._lines[self._get_variable_index(variable)]
+        return ops.cast(learning_rate, variable.dtype) * scale + offset
+
+    def _update_model_variables_moving_average(self, trainable_variables):
+        if not self.ema_warmup:
+            return super()._update_model_variables_moving_average(trainable_variables)
+        step = ops.cast(self.iterations, "float32")
+        decay = ops.minimum(step / (step + 9.0), self.ema_momentum)
+        for variable, average in zip(
+            trainable_variables, self._model_variables_moving_average, strict=True
+        ):
+            if average is not None:
+                share = ops.cast(1.0 - decay, variable.dtype)
+                average.assign(average + (variable - average) * share)
+
+    def finalize_variable_values(self, var_list):
+        if self.ema_in_model:
+            super().finalize_variable_values(var_list)
+
+    def get_config(self):
+        return {
+            **super().get_config(),
+            "part_rates": self.part_rates,
+            "ema_warmup": self.ema_warmup,
+            "ema_in_model": self.ema_in_model,
+        }
+
+
 @keras.saving.register_keras_serializable(package="keras_t2t")
-class AdamW(keras.optimizers.AdamW):
+class AdamW(_Parts, keras.optimizers.AdamW):
     """`keras.optimizers.AdamW` with PyTorch's epsilon and the published exclusions from decay.
 
     One-dimensional variables (biases, norms) and the class token do not decay. The rule belongs to
@@ -26,6 +80,14 @@ class AdamW(keras.optimizers.AdamW):
             batch of 512.
         weight_decay: Float, decoupled weight decay. Defaults to 0.05, published for T2T-ViT-14.
         epsilon: Float. Defaults to 1e-8, PyTorch's; Keras' is 1e-7.
+        part_rates: Dictionary from regular expressions to pairs `(scale, offset)`: a variable has
+            the learning rate `scale * learning_rate + offset` of the first expression that is found
+            in its path, also for its decay. Defaults to none.
+        ema_warmup: Bool. With `use_ema`, whether the average's decay after `t` steps is
+            `min(ema_momentum, t / (t + 9))`, so that the average of a short run is not still its
+            beginning. Defaults to `False`, as published.
+        ema_in_model: Bool. With `use_ema`, whether `fit` ends with the average in the model, which
+            is what Keras does and the default.
         **kwargs: Other arguments of `keras.optimizers.AdamW`.
 
     Source: README of the published implementation; `main.py`.
@@ -41,3 +103,42 @@ class AdamW(keras.optimizers.AdamW):
         if not self.built:
             self.exclude_from_weight_decay([v for v in variables if not decays(v)])
         super().build(variables)
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self.rate_of(variable, learning_rate)
+        if self.weight_decay and self._use_weight_decay(variable):
+            self.assign_sub(variable, variable * (rate * self.weight_decay))
+        super().update_step(gradient, variable, rate)
+
+    def _apply_weight_decay(self, variables):
+        """Nothing: `update_step` does it, which knows the rate of each variable."""
+
+
+@keras.saving.register_keras_serializable(package="keras_t2t")
+class SGD(_Parts, keras.optimizers.SGD):
+    """`keras.optimizers.SGD` with the published transfer recipe's L2, which is coupled.
+
+    Coupled: `l2 * variable` is added to the gradient, ahead of the momentum, for every trained
+    variable. Keras' own `weight_decay` is decoupled, which is not the same.
+
+    Args:
+        learning_rate: Float or learning rate schedule. Defaults to 0.05, as published.
+        momentum: Float. Defaults to 0.9, as published.
+        l2: Float. Defaults to 5e-4, as published.
+        part_rates, ema_warmup, ema_in_model: As for `AdamW`.
+        **kwargs: Other arguments of `keras.optimizers.SGD`.
+
+    Source: `transfer_learning.py` of the published implementation.
+    """
+
+    def __init__(self, learning_rate=0.05, momentum=0.9, l2=5e-4, **kwargs):
+        kwargs.setdefault("name", "sgd")
+        super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
+        self.l2 = l2
+
+    def update_step(self, gradient, variable, learning_rate):
+        gradient = ops.cast(gradient, variable.dtype) + self.l2 * variable
+        super().update_step(gradient, variable, self.rate_of(variable, learning_rate))
+
+    def get_config(self):
+        return {**super().get_config(), "l2": self.l2}

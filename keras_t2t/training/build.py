@@ -1,0 +1,176 @@
+"""From a recipe to a model, an optimizer and a compiled model."""
+
+import re
+
+import keras
+
+from keras_t2t.models.t2t_vit import T2TViT
+from keras_t2t.models.variants import create
+from keras_t2t.training.optimizer import SGD, AdamW
+from keras_t2t.training.schedule import WarmupCosine
+
+
+def build_model(recipe, classes, weights=True):
+    """Builds the model of a recipe, with logits as its output.
+
+    Args:
+        recipe: A `Recipe`.
+        classes: Int, number of classes.
+        weights: Bool, whether to start from the recipe's weights, if it has any.
+
+    Returns:
+        A `keras.Model` in the current dtype policy, that tells its preprocessing.
+
+    Raises:
+        ValueError: If the recipe's `model`, `variant` or `weights` do not fit each other.
+    """
+    pre = recipe.preprocessing
+    shape = (pre.height, pre.width, len(pre.mean))
+    arguments = {**recipe.model, "input_shape": shape, "preprocessing": pre}
+    if recipe.pooling == "token":
+        arguments |= {"classes": classes, "classifier_activation": None}
+    else:
+        arguments |= {"include_top": False, "pooling": "avg"}
+    source = recipe.weights if weights else None
+    own_file = source is not None and recipe.variant is None
+    try:
+        if recipe.variant is None:
+            model = T2TViT(**arguments)
+        else:
+            known = {"weights": source, "skip_head": True} if source else {}
+            model = create(recipe.variant, **arguments, **known)
+    except TypeError as error:
+        raise ValueError(f"model: {error}") from error
+    if recipe.pooling == "avg":
+        head = keras.layers.Dense(classes, dtype="float32", name="head")
+        model = keras.Model(model.input, head(model.output), name=model.name)
+    if recipe.initial_weights == "glorot" and source is None:
+        _glorot(model)
+    if own_file:
+        _copy_weights(source, model)
+    return model
+
+
+def compiled(model, recipe, steps_per_epoch, classes, **arguments):
+    """Compiles a model for training by a recipe.
+
+    Args:
+        model: `keras.Model` with logits as its output.
+        recipe: A `Recipe`.
+        steps_per_epoch: Int.
+        classes: Int, number of classes.
+        **arguments: Of `model.compile`.
+
+    Returns:
+        The learning rate schedule.
+
+    Raises:
+        ValueError: If `frozen` or `part_rates` names nothing in the model.
+    """
+    _freeze(model, recipe.frozen)
+    schedule = make_schedule(recipe, steps_per_epoch)
+    model.compile(
+        make_optimizer(recipe, schedule, model),
+        keras.losses.CategoricalCrossentropy(from_logits=True),
+        # Weighted: the images that pad the last batch of an evaluation weigh nothing.
+        weighted_metrics=[
+            keras.metrics.CategoricalCrossentropy(from_logits=True, name="cross_entropy"),
+            keras.metrics.CategoricalAccuracy(name="top1"),
+            keras.metrics.TopKCategoricalAccuracy(min(5, classes), name="top5"),
+        ],
+        **arguments,
+    )
+    return schedule
+
+
+def make_schedule(recipe, steps_per_epoch):
+    """The learning rate schedule of a recipe, in steps."""
+    peak = recipe.learning_rate
+    if recipe.rate_per_images:
+        peak *= recipe.batch_size / recipe.rate_per_images
+    return WarmupCosine(
+        peak,
+        recipe.epochs - recipe.cooldown_epochs,
+        steps_per_epoch,
+        recipe.warmup_epochs,
+        recipe.warmup_rate,
+        recipe.final_rate,
+        recipe.rate_every_step,
+    )
+
+
+def make_optimizer(recipe, schedule, model):
+    """The optimizer of a recipe for the trainable variables of a model."""
+    steps = recipe.accumulation_steps
+    arguments = {
+        "learning_rate": schedule,
+        "part_rates": _part_rates(recipe, schedule, model),
+        "global_clipnorm": recipe.clip_norm,
+        "gradient_accumulation_steps": steps if steps > 1 else None,
+    }
+    if recipe.ema:
+        arguments |= {
+            "use_ema": True,
+            # Keras averages after every batch, also where the weights wait for more of them.
+            "ema_momentum": recipe.ema ** (1 / steps),
+            "ema_warmup": recipe.ema_warmup,
+            "ema_in_model": False,
+        }
+    if recipe.optimizer == "adamw":
+        return AdamW(weight_decay=recipe.weight_decay, **arguments)
+    return SGD(l2=recipe.weight_decay, **arguments)
+
+
+def _part_rates(recipe, schedule, model):
+    """`part_rates` of the optimizers: pairs (scale, offset) by regular expressions."""
+    paths = [variable.path for variable in model.trainable_variables]
+    factors = dict(recipe.part_rates)
+    for pattern in factors:
+        if not any(re.search(pattern, path) for path in paths):
+            raise ValueError(f"part_rates: {pattern!r} is found in no variable's path")
+    if recipe.layer_decay:
+        names = [layer.name for layer in model.layers]
+        blocks = [name for name in names if name.startswith("encoder_block_")]
+        for depth, block in enumerate(reversed(blocks), 1):
+            factors[f"^{block}/"] = recipe.layer_decay**depth
+        # What stands ahead of the first block is one layer further down.
+        factors["^(?!norm/|head/)"] = recipe.layer_decay ** (len(blocks) + 1)
+    lines = {}
+    for pattern, factor in factors.items():
+        if recipe.share_final_rate:
+            # From factor * peak down to the same floor, in step with the schedule.
+            peak, floor = schedule.peak, schedule.floor
+            scale = (factor * peak - floor) / (peak - floor)
+            lines[pattern] = (scale, floor * (1 - scale))
+        else:
+            lines[pattern] = (factor, 0.0)
+    return lines
+
+
+def _freeze(model, patterns):
+    for pattern in patterns:
+        layers = [layer for layer in model.layers if re.search(pattern, layer.name)]
+        if not layers:
+            raise ValueError(f"frozen: {pattern!r} is found in no layer's name")
+        for layer in layers:
+            layer.trainable = False
+
+
+def _glorot(model):
+    initializer = keras.initializers.GlorotUniform()
+    for variable in model.trainable_variables:
+        if variable.path.endswith("kernel"):
+            variable.assign(initializer(variable.shape))
+
+
+def _copy_weights(path, model):
+    """All weights of a `.keras` file of the same architecture, but for the head's."""
+    source = keras.saving.load_model(path, compile=False)
+    given = {layer.name: layer for layer in source.layers}
+    for layer in model.layers:
+        if layer.name == "head" or not layer.weights:
+            continue
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if layer.name not in given or shapes != [tuple(w.shape) for w in given[layer.name].weights]:
+            raise ValueError(f"{path}: is not of this architecture, layer {layer.name!r} differs")
+        layer.set_weights(given[layer.name].get_weights())

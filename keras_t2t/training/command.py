@@ -1,0 +1,110 @@
+"""`keras-t2t train` and `finetune`: the options are the fields of the dataclasses."""
+
+import argparse
+import dataclasses
+import signal
+
+import jsonargparse
+
+from keras_t2t.data.augment import Augmentation
+from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.training.loop import TrainingInterrupted
+from keras_t2t.training.recipe import RECIPES, Recipe
+from keras_t2t.training.trainer import Options, load_recipe, train
+
+
+def run(arguments, default_recipe, command):
+    """Trains as the arguments of a command line tell.
+
+    Args:
+        arguments: List of strings.
+        default_recipe: String, a key of `RECIPES`.
+        command: String, what the user typed ahead of them.
+
+    Returns:
+        The exit code: 0, or 128 and the signal's number if the training was interrupted.
+
+    Raises:
+        ValueError: If an argument is wrong, and as `train`.
+        OSError: As `train`.
+    """
+    recipe, options, out = parse(arguments, default_recipe, command)
+    try:
+        history = train(recipe, options.pop("data"), out, **options)
+    except TrainingInterrupted as stopped:
+        print(f"\nStopped by {stopped}. A checkpoint is saved in {out}: run the same command again")
+        print("to go on from there.")
+        return 128 + signal.Signals[str(stopped)]
+    last = history[-1]
+    print(f"\n{'':16}{'top-1':>8}{'top-5':>8}")
+    for prefix, name in (("val_", "trained weights"), ("ema_val_", "averaged")):
+        if prefix + "top1" in last:
+            print(f"{name:16}{last[prefix + 'top1']:8.2%}{last[prefix + 'top5']:8.2%}")
+    print(f"Models, log and recipe are in {out}.")
+    return 0
+
+
+def parse(arguments, default_recipe, command):
+    """Returns the `Recipe`, the fields of `Options` as a dictionary, and the folder."""
+    arguments = [_underscored(argument) for argument in arguments]
+    recipe = _chosen_recipe(arguments, default_recipe)
+    parser = jsonargparse.ArgumentParser(prog=command, exit_on_error=False, add_help=True)
+    parser.add_argument(
+        "--recipe",
+        default=default_recipe,
+        help=f"{', '.join(RECIPES)}, or the recipe.yaml of a run; other options change it",
+    )
+    parser.add_argument("--config", action="config", help="YAML file of any of these options")
+    parser.add_argument("--out", required=True, help="folder of the run, gone on with if it exists")
+    parser.add_argument("--data", type=str, required=True, help=_data_help())
+    parser.add_class_arguments(Options, skip={"data"})
+    parser.add_class_arguments(Recipe)
+    parser.set_defaults(_plain_fields(recipe))
+    try:
+        values = parser.parse_args(arguments).as_dict()
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    fields = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+    fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
+    fields["augmentation"] = Augmentation(**fields["augmentation"])
+    options = {field.name: values[field.name] for field in dataclasses.fields(Options)}
+    return Recipe(**fields), options, values["out"]
+
+
+def _underscored(argument):
+    """`--batch-size=8` as `--batch_size=8`: both spellings are good."""
+    name, equals, value = argument.partition("=")
+    return (
+        name.replace("-", "_").replace("__", "--", 1) + equals + value
+        if (argument.startswith("--"))
+        else argument
+    )
+
+
+def _chosen_recipe(arguments, default_recipe):
+    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
+    first.add_argument("--recipe", default=default_recipe)
+    first.add_argument("--variant")
+    try:
+        chosen, _ = first.parse_known_args(arguments)
+    except argparse.ArgumentError as error:
+        raise ValueError(str(error)) from error
+    if chosen.recipe.endswith((".yaml", ".yml")):
+        return load_recipe(chosen.recipe)
+    if chosen.recipe not in RECIPES:
+        raise ValueError(
+            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {chosen.recipe!r}"
+        )
+    named = chosen.variant and chosen.recipe != "small"
+    return RECIPES[chosen.recipe](*([chosen.variant] if named else []))
+
+
+def _plain_fields(recipe):
+    return {field.name: getattr(recipe, field.name) for field in dataclasses.fields(recipe)} | {
+        "preprocessing": dataclasses.asdict(recipe.preprocessing),
+        "augmentation": dataclasses.asdict(recipe.augmentation),
+    }
+
+
+def _data_help():
+    return "tfds:NAME, a prepared TFDS folder, a folder with train/ and val/, or one of IDX files"

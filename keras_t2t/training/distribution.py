@@ -1,0 +1,166 @@
+"""On which devices a training runs: one, all of a machine, or those of many machines."""
+
+import contextlib
+import dataclasses
+import os
+
+import keras
+
+STRATEGIES = ("auto", "mirrored", "data_parallel", "one_device")
+
+
+@dataclasses.dataclass(frozen=True)
+class Devices:
+    """The devices of a training, and this process' part in it.
+
+    Attributes:
+        strategy: "mirrored", "data_parallel" or "one_device".
+        count: Int, devices of this host.
+        hosts: Int, number of hosts.
+        host: Int, number of this host, from 0.
+        scope: Function without arguments: the context in which model and optimizer are created.
+    """
+
+    strategy: str
+    count: int = 1
+    hosts: int = 1
+    host: int = 0
+    scope: object = contextlib.nullcontext
+
+    @property
+    def jit_compile(self):
+        """What `model.compile` is to be told."""
+        on_gpu = bool(_tensorflow_devices("GPU")) if _backend() == "tensorflow" else True
+        if _backend() == "tensorflow" and not on_gpu:
+            # Keras' "auto" leaves XLA out on a CPU, where it is a third faster. Under
+            # MirroredStrategy it cannot reach the variables of the other CPU devices.
+            return self.strategy == "one_device"
+        return "auto"
+
+
+def choose_devices(strategy="auto", devices=None, coordinator=None, num_hosts=None, host_id=None):
+    """Sets the devices up; before anything is computed.
+
+    Args:
+        strategy: "mirrored", `tf.distribute.MirroredStrategy` over the GPUs of this machine;
+            "data_parallel", `keras.distribution.DataParallel` on JAX, over all devices of one or
+            many hosts; "one_device"; "auto", the default: the first of them that the backend has
+            and that there are several devices for.
+        devices: Int, how many to use. On a machine without GPUs the CPU is split into so many
+            logical devices, which shows that it works but is not faster. `None` means all.
+        coordinator: "ADDRESS:PORT" of host 0, for JAX on many hosts. `None` means one host, or
+            what the environment tells under SLURM, Kubernetes and Open MPI if `num_hosts` is not
+            given either but one of their variables is set.
+        num_hosts: Int, with `coordinator`.
+        host_id: Int, number of this host, with `coordinator`.
+
+    Returns:
+        `Devices`.
+
+    Raises:
+        ValueError: If the backend cannot do what is asked for; the message has the reason.
+    """
+    if strategy not in STRATEGIES:
+        raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
+    if devices is not None and devices < 1:
+        raise ValueError(f"devices: expected at least 1, got {devices}")
+    if strategy == "one_device" and (devices or 1) > 1:
+        raise ValueError(f"devices: expected 1 with strategy one_device, got {devices}")
+    given = (coordinator, num_hosts, host_id)
+    many = any(value is not None for value in given)
+    if many and None in given:
+        raise ValueError("coordinator, num_hosts, host_id: expected all three or none")
+    backend = _backend()
+    _refuse(backend, strategy, many, devices)
+    if backend == "tensorflow":
+        return _tensorflow(strategy, devices)
+    if backend == "jax":
+        return _jax(strategy, devices, given if many else None)
+    return Devices("one_device")
+
+
+def _refuse(backend, strategy, many, devices):
+    if many and backend == "tensorflow":
+        raise ValueError(
+            "coordinator: TensorFlow trains on one host only, because Keras 3's `fit` does not "
+            "work under MultiWorkerMirroredStrategy (keras issue 20585: values of several replicas "
+            "cannot be converted to a tensor). Several hosts work on JAX: set KERAS_BACKEND=jax"
+        )
+    if many and strategy in ("mirrored", "one_device"):
+        raise ValueError(f"coordinator: expected strategy data_parallel, got {strategy}")
+    needs = {"mirrored": "tensorflow", "data_parallel": "jax"}.get(strategy, backend)
+    if needs != backend:
+        raise ValueError(f"strategy: {strategy} needs KERAS_BACKEND={needs}, got {backend}")
+    if backend == "torch" and (many or (devices or 1) > 1):
+        raise ValueError(
+            "devices: the torch backend of Keras trains on one device only. For several set "
+            "KERAS_BACKEND to tensorflow or jax"
+        )
+
+
+def _tensorflow(strategy, devices):
+    import tensorflow as tf
+
+    kind = "GPU" if _tensorflow_devices("GPU") else "CPU"
+    if kind == "CPU" and (devices or 1) > 1:
+        configuration = [tf.config.LogicalDeviceConfiguration()] * devices
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        if tf.config.get_logical_device_configuration(cpu) != configuration:
+            try:
+                tf.config.set_logical_device_configuration(cpu, configuration)
+            except RuntimeError as error:
+                raise ValueError(
+                    "devices: TensorFlow is running already; split the CPU before it computes"
+                ) from error
+    names = [device.name for device in tf.config.list_logical_devices(kind)]
+    _enough(devices, names)
+    names = names[:devices]
+    if strategy == "one_device" or (strategy == "auto" and len(names) == 1):
+        return Devices("one_device")
+    mirrored = tf.distribute.MirroredStrategy(names)
+    return Devices("mirrored", len(names), scope=mirrored.scope)
+
+
+def _tensorflow_devices(kind):
+    import tensorflow as tf
+
+    return tf.config.list_physical_devices(kind)
+
+
+def _jax(strategy, devices, given):
+    import jax
+
+    variables = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JAX_NUM_PROCESSES")
+    several = any(int(os.environ.get(name, "1")) > 1 for name in variables)
+    if given or (several and strategy != "one_device") or "JAX_COORDINATOR_ADDRESS" in os.environ:
+        if not jax.distributed.is_initialized():
+            # On CPUs the hosts talk through gloo; GPUs have NCCL.
+            jax.config.update("jax_cpu_collectives_implementation", "gloo")
+            jax.distributed.initialize(*(given or ()))
+    if devices is not None:
+        with contextlib.suppress(RuntimeError):  # JAX runs already: it is told below.
+            jax.config.update("jax_num_cpu_devices", devices)
+    hosts = jax.process_count()
+    if strategy == "one_device" or (strategy == "auto" and jax.device_count() == 1):
+        return Devices("one_device")
+    found = jax.devices()
+    if hosts > 1 and devices is not None:
+        raise ValueError("devices: expected none with several hosts, all are used")
+    _enough(devices, found)
+    chosen = found[:devices]
+    mesh = keras.distribution.DeviceMesh(
+        (len(chosen),), ["batch"], [f"{device.platform}:{device.id}" for device in chosen]
+    )
+    distribution = keras.distribution.DataParallel(device_mesh=mesh, auto_shard_dataset=False)
+    return Devices(
+        "data_parallel", len(chosen) // hosts, hosts, jax.process_index(), distribution.scope
+    )
+
+
+def _enough(devices, found):
+    if devices and devices > len(found):
+        raise ValueError(f"devices: {devices} asked for, but there are {len(found)}")
+
+
+def _backend():
+    return keras.backend.backend()
