@@ -1,8 +1,19 @@
-"""Batches for training and evaluation: `tf.data` under every Keras backend."""
+"""Batches for training and evaluation: `tf.data`, whatever the Keras backend."""
 
+import io
+
+import numpy as np
 import tensorflow as tf
 
+from keras_t2t.data import decoding
+from keras_t2t.data.cropping import padded_crop, random_box, random_flip, resize
+from keras_t2t.data.erasing import random_erasing
+from keras_t2t.data.image_files import load_image
+from keras_t2t.data.mixing import mix
+from keras_t2t.data.randaugment import rand_augment
 from keras_t2t.data.sources import IndexedSource
+
+BAD_IMAGES = ("error", "skip")
 
 
 def training_batches(
@@ -15,6 +26,7 @@ def training_batches(
     preprocessing,
     shard=(0, 1),
     devices=1,
+    bad_images="error",
 ):
     """Endless augmented batches, a pure function of seed, epoch and step.
 
@@ -36,6 +48,9 @@ def training_batches(
             several hosts. The parts of all hosts, one behind the other, are the step's batch.
         devices: Int, into how many parts this host's part is split again, as `MirroredStrategy`
             does. Each gets its own choice of Mixup or CutMix and its own lambda, as published.
+        bad_images: `"error"` or `"skip"`: an image that cannot be decoded raises an error that
+            names it (see `naming_bad_images`), or is noted in `source.skipped` and replaced by the
+            next good one of its batch.
 
     Returns:
         A `tf.data.Dataset` of (images, labels): float32 (batch, height, width, channels),
@@ -43,7 +58,8 @@ def training_batches(
         `batch_size // count`.
 
     Raises:
-        ValueError: If the batch size is above the number of images or cannot be split evenly.
+        ValueError: If the batch size is above the number of images or cannot be split evenly, or
+            the model takes another number of channels than the images can have.
     """
     index, count = shard
     if not 0 <= index < count:
@@ -59,56 +75,182 @@ def training_batches(
             f"batch_size: expected at most the {len(source)} images of {source.name}, "
             f"got {batch_size}"
         )
-    seed = tf.constant(seed, tf.int64)
-    own = batch_size // count
-
-    examples = _in_random_order(source, seed, start_step, steps, batch_size, shard)
+    _check(source, preprocessing, bad_images)
+    own, skip = batch_size // count, bad_images == "skip"
+    base = tf.constant(seed, tf.int64)
 
     def prepare(epoch, position, image, label, name):
-        image = _decode(image, preprocessing)
-        image = tf.image.resize(
-            image, (preprocessing.height, preprocessing.width), "bicubic", antialias=True
-        )
-        image = tf.clip_by_value(tf.round(image), 0, 255)
-        return preprocessing.normalize(image), label
+        image_seed = tf.random.fold_in(tf.stack([base, epoch]), position)
+        pixels, good = augmented(image, image_seed, augmentation, preprocessing)
+        if image.dtype == tf.string:
+            good = tf.cond(good, lambda: True, lambda: _bad(image, name, source, skip))
+        return epoch, position, pixels, label, good
 
-    def label(images, labels):
-        return images, tf.one_hot(labels, source.num_classes)
+    def finish(epochs, positions, images, labels, good):
+        if skip:
+            images, labels = _replaced(images, labels, good)
+        size = own // devices
+        batch_seed = tf.random.fold_in(tf.stack([base, epochs[0]]), tf.constant(-1, tf.int64))
+        mixed = []
+        for part in (slice(start, start + size) for start in range(0, own, size)):
+            part_seed = tf.random.fold_in(batch_seed, positions[part.start] // size)
+            mixed.append(
+                mix(images[part], labels[part], source.num_classes, part_seed, augmentation)
+            )
+        return tuple(tf.concat(parts, 0) for parts in zip(*mixed, strict=True))
 
+    options = tf.data.Options()
+    # Images are worked on side by side; threads within one operation would only add switching.
+    options.threading.max_intra_op_parallelism = 1
     return (
-        examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        _in_random_order(source, base, start_step, steps, batch_size, shard)
+        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(own, drop_remainder=True)
-        .map(label)
+        .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
+        .with_options(options)
     )
 
 
-def evaluation_batches(source, preprocessing, batch_size):
+def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_images="error"):
     """Batches in the source's order, prepared as `preprocessing` does; the last may be smaller.
 
     Args:
         source: A `Source`.
         preprocessing: A `Preprocessing`.
         batch_size: Int.
+        shard: Pair (index, count): of several hosts, this one's share of the images.
+        bad_images: `"error"` or `"skip"`, as for `training_batches`; but nothing takes the place of
+            an image that is skipped.
 
     Returns:
         A finite `tf.data.Dataset` of (images, labels): float32 (batch, height, width, channels),
         normalised, and int64 (batch,).
+
+    Raises:
+        ValueError: If the model takes another number of channels than the images can have.
     """
-    if isinstance(source, IndexedSource):
-        examples = tf.data.Dataset.range(len(source)).map(source.read)
-    else:
-        examples = source.stream()
+    _check(source, preprocessing, bad_images)
+    shape = (preprocessing.height, preprocessing.width, len(preprocessing.mean))
 
+    def prepared(image, name):
+        try:
+            image = load_image(io.BytesIO(image)) if isinstance(image, bytes) else image
+        except ValueError as error:
+            reason = decoding.without_buffer(error)
+            decoding.note(source, name.decode(errors="replace"), reason, bad_images == "skip")
+            return np.zeros(shape, "float32"), False
+        return preprocessing(image), True
+
+    # With Pillow, and so to the last bit what prediction does; TensorFlow is no faster here.
     def prepare(image, label, name):
-        pixels = tf.numpy_function(preprocessing, [_decode(image, preprocessing)], tf.float32)
-        shape = (preprocessing.height, preprocessing.width, len(preprocessing.mean))
-        return tf.ensure_shape(pixels, shape), label
+        pixels, good = tf.numpy_function(prepared, [image, name], (tf.float32, tf.bool))
+        return tf.ensure_shape(pixels, shape), label, tf.ensure_shape(good, ())
 
+    if isinstance(source, IndexedSource):
+        examples = tf.data.Dataset.range(shard[0], len(source), shard[1]).map(source.read)
+    else:
+        examples = source.stream(shard=shard)
     return (
         examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        .filter(lambda image, label, good: good)
+        .map(lambda image, label, good: (image, label))
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
+    )
+
+
+def augmented(image, seed, augmentation, preprocessing):
+    """One image of a training batch, before it is mixed with others.
+
+    Args:
+        image: Scalar string, the content of an image file; or uint8 (height, width, channels).
+        seed: Integer tensor (2,), which decides all draws.
+        augmentation: An `Augmentation`.
+        preprocessing: A `Preprocessing`.
+
+    Returns:
+        (image, good): float32 (height, width, channels), normalised; and whether it could be
+        decoded.
+    """
+    seeds = tf.unstack(tf.random.split(seed, 4))
+    pixels, good = random_view(image, seeds[0], augmentation, preprocessing)
+    pixels = random_flip(pixels, augmentation.flip, seeds[1])
+    if augmentation.randaugment_draws:
+        fill = [round(255 * value) for value in preprocessing.mean]
+        pixels = rand_augment(pixels, seeds[2], augmentation, fill)
+    pixels = normalized(pixels, preprocessing)
+    if augmentation.erasing:
+        pixels = random_erasing(pixels, seeds[3], augmentation)
+    return pixels, good
+
+
+def random_view(image, seed, augmentation, preprocessing):
+    """(uint8 (height, width, channels), good): a random crop of an image, resized."""
+    seeds = tf.unstack(tf.random.split(seed, 3))
+    height, width, channels = size = _size(preprocessing)
+
+    def choose_box(shape):
+        return random_box(shape, seeds[0], augmentation.crop_area, augmentation.crop_ratio)
+
+    if augmentation.crop_area is None:
+        choose_box = None
+    pixels, good = decoding.attempt(
+        image, lambda image: decoding.decode(image, channels, choose_box)
+    )
+    bicubic = augmentation.interpolation == "bicubic"
+    if augmentation.interpolation == "random":
+        bicubic = tf.random.stateless_uniform((), seeds[1]) < 0.5
+    pixels = tf.ensure_shape(resize(pixels, (height, width), bicubic), size)
+    return padded_crop(pixels, augmentation.padding, seeds[2]), good
+
+
+def normalized(pixels, preprocessing):
+    """`Preprocessing.normalize`, for images of its size and faster."""
+    # Of the image's whole shape, because to repeat three numbers for each pixel takes longer.
+    mean, std = (
+        np.broadcast_to(np.float32(values), _size(preprocessing))
+        for values in (preprocessing.mean, preprocessing.std)
+    )
+    return (tf.cast(pixels, tf.float32) / 255.0 - mean) / std
+
+
+def _size(preprocessing):
+    return preprocessing.height, preprocessing.width, len(preprocessing.mean)
+
+
+def _check(source, preprocessing, bad_images):
+    if bad_images not in BAD_IMAGES:
+        raise ValueError(f"bad_images: expected one of {', '.join(BAD_IMAGES)}, got {bad_images!r}")
+    channels = len(preprocessing.mean)
+    if channels not in (1, 3) or source.channels not in (None, 1, 3, 4):
+        raise ValueError(
+            f"preprocessing: expected 1 or 3 channels and images of 1, 3 or 4, got {channels} "
+            f"and {source.name} with {source.channels}"
+        )
+
+
+def _bad(image, name, source, skip):
+    """False, after the image was noted or an error was raised."""
+
+    def noted(image, name):
+        decoding.note(source, name.decode(errors="replace"), decoding.reason(image), skip)
+        return False
+
+    return tf.ensure_shape(tf.numpy_function(noted, [image, name], tf.bool), ())
+
+
+def _replaced(images, labels, good):
+    """Puts the next good image of the batch, and its label, where one is not good."""
+    places = tf.where(good)[:, 0]
+    some = tf.debugging.Assert(tf.size(places) > 0, ["no image of a batch can be decoded"])
+    with tf.control_dependencies([some]):
+        following = tf.searchsorted(places, tf.range(tf.size(good, tf.int64)))
+    chosen = tf.gather(places, following % tf.size(places))
+    return tf.cond(
+        tf.reduce_all(good),
+        lambda: (images, labels),
+        lambda: (tf.gather(images, chosen), tf.gather(labels, chosen)),
     )
 
 
@@ -117,40 +259,27 @@ def _in_random_order(source, seed, start_step, steps, batch_size, shard):
     index, count = shard
     own = batch_size // count
 
+    def position(number):
+        return number // own % steps * batch_size + index * own + number % own
+
     if isinstance(source, IndexedSource):
 
         def read(number):
-            step = number // own
-            epoch = step // steps
-            position = step % steps * batch_size + index * own + number % own
+            epoch = number // (own * steps)
             chosen = tf.random.experimental.index_shuffle(
-                position, tf.stack([seed, epoch]), len(source) - 1
+                position(number), tf.stack([seed, epoch]), len(source) - 1
             )
-            return epoch, position, *source.read(chosen)
+            return epoch, position(number), *source.read(chosen)
 
-        return tf.data.Dataset.counter(start_step * own).map(
-            read, num_parallel_calls=tf.data.AUTOTUNE
-        )
+        numbers = tf.data.Dataset.counter(start_step * own)
+        return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)
 
     start_epoch, first = divmod(start_step, steps)
+    skipped = tf.constant(first * own, tf.int64)
 
     def read_epoch(epoch):
-        examples = source.stream((seed, epoch), shard)
-        examples = examples.take(steps * own).enumerate()
-        examples = examples.skip(
-            tf.where(epoch == start_epoch, tf.constant(first * own, tf.int64), 0)
-        )
-
-        def place(number, example):
-            position = number // own * batch_size + index * own + number % own
-            return epoch, position, *example
-
-        return examples.map(place)
+        examples = source.stream((seed, epoch), shard).take(steps * own).enumerate()
+        examples = examples.skip(tf.where(epoch == start_epoch, skipped, 0))
+        return examples.map(lambda number, example: (epoch, position(number), *example))
 
     return tf.data.Dataset.counter(start_epoch).flat_map(read_epoch)
-
-
-def _decode(image, preprocessing):
-    if image.dtype == tf.string:
-        image = tf.io.decode_image(image, len(preprocessing.mean), expand_animations=False)
-    return image

@@ -129,7 +129,7 @@ class StreamSource(Source):
 class ArraySource(IndexedSource):
     """Pixels in memory: `images` uint8 (n, height, width, channels), `labels` integers (n,)."""
 
-    def __init__(self, images, labels, name="arrays"):
+    def __init__(self, images, labels, name="arrays", class_names=None):
         images, labels = np.asarray(images), np.asarray(labels)
         if images.dtype != np.uint8 or images.ndim != 4:
             raise ValueError(
@@ -144,13 +144,13 @@ class ArraySource(IndexedSource):
         if labels.size and labels.min() < 0:
             raise ValueError(f"labels: expected none below 0, got {labels.min()}")
         labels = labels.astype("int64")
-        classes = int(labels.max(initial=-1)) + 1
-        super().__init__(name, len(images), None, classes, images.shape[3])
+        classes = len(class_names) if class_names else int(labels.max(initial=-1)) + 1
+        super().__init__(name, len(images), class_names, classes, images.shape[3])
         self._images, self._labels = _tensor(images), _tensor(labels)
 
     def read(self, index):
         label = tf.gather(self._labels, index)
-        return self._images[index], label, tf.strings.format("image {} of the arrays", index)
+        return self._images[index], label, tf.strings.format(self.name + ", image {}", index)
 
 
 class FileSource(IndexedSource):
@@ -233,12 +233,24 @@ def _tfds_source(builder, split):
     name = f"{builder.info.full_name} {split}"
     keys = _image_and_label(builder)
     image, label = (builder.info.features[key] for key in keys)
-    class_names = label.names if label.num_classes and label._int2str else None
+    class_names = _names(label)
     described = (class_names, label.num_classes, image.shape[-1])
     if splits[split].num_bytes > IN_MEMORY_BYTES:
         return RecordSource(name, builder, split, keys, *described)
     encoded, labels = _read_all(builder, split, keys)
-    return EncodedSource(name, encoded, labels, *described)
+    if None in image.shape or len(labels) * np.prod(image.shape) > IN_MEMORY_BYTES:
+        return EncodedSource(name, encoded, labels, *described)
+    # All of one size, and so small: decoded once.
+    images = tf.data.Dataset.from_tensor_slices(encoded)
+    images = images.map(lambda image: tf.io.decode_image(image, dtype=tf.uint8), -1)
+    pixels = np.stack(list(images.as_numpy_iterator()))
+    return ArraySource(pixels, labels.numpy(), name, class_names)
+
+
+def _names(label):
+    """TFDS makes names of numbers up where a data set has none."""
+    numbers = [str(number) for number in range(label.num_classes)]
+    return None if label.names == numbers else label.names
 
 
 def _named_builder(name, data_dir, manual_dir):

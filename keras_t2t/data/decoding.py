@@ -1,0 +1,187 @@
+"""Encoded images to pixels inside `tf.data`, and what becomes of those that cannot be decoded."""
+
+import contextlib
+import io
+import re
+import warnings
+
+import numpy as np
+import tensorflow as tf
+
+from keras_t2t.data.image_files import load_image
+
+_FAILED = "undecodable image: "
+# Where the EXIF block of a JPEG file begins: at once, or behind JFIF's 18 bytes.
+_EXIF_PLACES = (6, 24)
+
+
+class BadImageError(ValueError):
+    """An image cannot be decoded; the message names it."""
+
+
+@contextlib.contextmanager
+def naming_bad_images():
+    """Raises a `BadImageError` of one line in place of TensorFlow's error about a bad image.
+
+    with naming_bad_images():
+        model.fit(batches)
+    """
+    try:
+        yield
+    except tf.errors.OpError as error:
+        found = re.search(f"{_FAILED}(.*)", error.message or "")
+        if found is None:
+            raise
+        raise BadImageError(found[1]) from error
+
+
+def decode(image, channels, choose_box=None):
+    """Decodes an image, or only a box of it.
+
+    Args:
+        image: Scalar string, the content of an image file; or uint8 (height, width, channels).
+        channels: Int, 1 or 3 of an encoded image. Pixels of 1 channel become 3 equal ones, and of
+            3 grey.
+        choose_box: Function of the shape, int32 (2,), that returns the box, int32 (4,): top, left,
+            height, width. `None` means all.
+
+    Returns:
+        uint8 (rows, columns, channels). JPEG and PNG files are decoded by TensorFlow, all others
+        and those that have to be turned upright by Pillow.
+    """
+    if image.dtype != tf.string:
+        return _cropped(with_channels(image, channels), choose_box)
+    jpeg = tf.io.is_jpeg(image)
+    jpeg = tf.cond(jpeg, lambda: tf.logical_not(_is_turned(image)), lambda: False)
+    pixels = tf.cond(
+        jpeg,
+        lambda: _decode_jpeg(image, channels, choose_box),
+        lambda: _cropped(_decode_other(image, channels), choose_box),
+    )
+    return tf.ensure_shape(pixels, (None, None, channels))
+
+
+def attempt(image, function):
+    """Applies a function to an image that may be broken.
+
+    Args:
+        image: As `decode` takes it.
+        function: Function of the image that returns a uint8 tensor (rows, columns, channels).
+
+    Returns:
+        (result, True); or (one black pixel, False) if the image cannot be decoded.
+    """
+    if image.dtype != tf.string:
+        return function(image), tf.constant(True)
+    # A data set of one image: nothing else in a graph can catch an error.
+    pixels = tf.data.Dataset.from_tensors(image).map(function)
+    nothing = tf.zeros((1, 1, pixels.element_spec.shape[-1]), tf.uint8)
+    results = pixels.map(lambda pixels: (pixels, True)).ignore_errors()
+    results = results.concatenate(tf.data.Dataset.from_tensors((nothing, False)))
+    # Not `reduce`, which would optimise the data set anew for each image.
+    return results.take(1).get_single_element()
+
+
+def note(source, name, reason, skip):
+    """Notes an image that cannot be decoded in `source.skipped`, or raises an error that names it.
+
+    Args:
+        source: A `Source`.
+        name: Str, what the image is called.
+        reason: Str.
+        skip: Bool.
+
+    Raises:
+        BadImageError: If `skip` is false; inside `tf.data` it arrives as an `OpError`, see
+            `naming_bad_images`.
+    """
+    if not skip:
+        raise BadImageError(f"{_FAILED}{name}: {reason}")
+    if name not in source.skipped:
+        source.skipped[name] = reason
+        warnings.warn(f"skipped {name}: {reason}", stacklevel=2)
+
+
+def reason(image):
+    """Why the content of an image file cannot be decoded."""
+    try:
+        load_image(io.BytesIO(image))
+    except ValueError as error:
+        return without_buffer(error)
+    return "TensorFlow cannot decode it"
+
+
+def without_buffer(error):
+    """The message of `load_image` about a buffer in memory, without the buffer's name."""
+    return str(error).partition(">: ")[2]
+
+
+def with_channels(pixels, channels):
+    """1 channel as 3, 3 as 1 with Pillow's weights; others are left as they are."""
+    if pixels.shape[-1] == channels:
+        return pixels
+    if (pixels.shape[-1], channels) == (1, 3):
+        return tf.repeat(pixels, 3, axis=-1)
+    if (pixels.shape[-1], channels) == (3, 1):
+        return tf.cast(grey(pixels), tf.uint8)
+    raise ValueError(
+        f"images: expected {channels} channels, as the model takes, got {pixels.shape[-1]}"
+    )
+
+
+def grey(pixels):
+    """uint8 (..., 3) to int32 (..., 1), weighted and rounded as Pillow does."""
+    red, green, blue = tf.split(tf.cast(pixels, tf.int32), 3, axis=-1)
+    return (red * 19595 + green * 38470 + blue * 7471 + 2**15) // 2**16
+
+
+def _decode_jpeg(image, channels, choose_box):
+    # As Pillow decodes.
+    options = {"channels": channels, "dct_method": "INTEGER_ACCURATE"}
+    if choose_box is None:
+        return tf.io.decode_jpeg(image, **options)
+    box = choose_box(tf.io.extract_jpeg_shape(image)[:2])
+    return tf.io.decode_and_crop_jpeg(image, box, **options)
+
+
+def _decode_other(image, channels):
+    png = tf.strings.substr(image, 0, 8) == b"\x89PNG\r\n\x1a\n"
+    return tf.cond(
+        png,
+        lambda: tf.io.decode_png(image, channels),
+        lambda: _decode_with_pillow(image, channels),
+    )
+
+
+def _decode_with_pillow(image, channels):
+    def decoded(image):
+        pixels = load_image(io.BytesIO(image)).convert("RGB" if channels == 3 else "L")
+        return np.asarray(pixels).reshape(*pixels.size[::-1], channels)
+
+    pixels = tf.numpy_function(decoded, [image], tf.uint8, stateful=False)
+    return tf.ensure_shape(pixels, (None, None, channels))
+
+
+def _is_turned(image):
+    """Whether the EXIF block of a JPEG file says that the image has to be turned or mirrored."""
+
+    def turned(image):
+        from PIL import ExifTags, Image
+
+        with Image.open(io.BytesIO(image)) as opened:
+            return opened.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
+
+    parts = [tf.strings.substr(image, place, 6) == b"Exif\0\0" for place in _EXIF_PLACES]
+    result = tf.cond(
+        tf.reduce_any(parts),
+        lambda: tf.numpy_function(turned, [image], tf.bool, stateful=False),
+        lambda: False,
+    )
+    return tf.ensure_shape(result, ())
+
+
+def _cropped(pixels, choose_box):
+    if choose_box is None:
+        return pixels
+    top, left, height, width = tf.unstack(choose_box(tf.shape(pixels)[:2]))
+    return pixels[top : top + height, left : left + width]

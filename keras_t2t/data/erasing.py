@@ -1,0 +1,53 @@
+"""Random erasing: a rectangle of a normalised image becomes noise."""
+
+import tensorflow as tf
+
+from keras_t2t.data.cropping import rectangles
+
+ATTEMPTS = 10
+
+
+def random_erasing(image, seed, augmentation):
+    """Fills a rectangle drawn at random with N(0, 1), a value for each pixel and channel.
+
+    Args:
+        image: float32 (height, width, channels), normalised, of static shape.
+        seed: Integer tensor (2,), which decides all draws.
+        augmentation: An `Augmentation`.
+
+    Returns:
+        The image, of the same shape and kind; unchanged with probability
+        `1 - augmentation.erasing`, or if none of ten rectangles fits.
+
+    Source: `timm/data/random_erasing.py`, release 0.3.4, mode "pixel".
+    """
+    height, width, _ = image.shape
+    seeds = tf.random.split(seed, 3)
+    draws = tf.random.stateless_uniform((4, ATTEMPTS), seeds[0])
+    heights, widths = rectangles(
+        float(height * width),
+        draws[0],
+        draws[1],
+        augmentation.erasing_area,
+        augmentation.erasing_ratio,
+        height_up=1,
+    )
+    fits = (heights < height) & (widths < width)
+    attempt = tf.argmax(fits)
+    rows, columns = heights[attempt], widths[attempt]
+    top = _place(draws[2, attempt], height - rows)
+    left = _place(draws[3, attempt], width - columns)
+
+    def erased():
+        y, x = tf.range(height)[:, None], tf.range(width)
+        inside = (y >= top) & (y < top + rows) & (x >= left) & (x < left + columns)
+        noise = tf.random.stateless_normal(image.shape, seeds[1])
+        return tf.where(inside[..., None], noise, image)
+
+    wanted = tf.random.stateless_uniform((), seeds[2]) < augmentation.erasing
+    return tf.cond(wanted & tf.reduce_any(fits), erased, lambda: image)
+
+
+def _place(draw, free):
+    """An integer in 0..free, all equally likely, from a float in [0, 1)."""
+    return tf.minimum(tf.cast(draw * tf.cast(free + 1, tf.float32), tf.int32), free)
