@@ -5,9 +5,27 @@ import math
 import keras
 from keras import ops
 
-from keras_t2t.layers.composite import CompositeLayer, split_seed
+from keras_t2t.layers.chunked_attention import chunked_attention
+from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.squeeze_excite import SqueezeExcite
 from keras_t2t.layers.validation import positive_int, positive_number, rate
+
+
+def fused_attention(dtype):
+    """Whether attention is one kernel here, a GPU's, that never holds all of it."""
+    if keras.backend.backend() == "torch":
+        import torch
+
+        return torch.cuda.is_available()
+    if keras.backend.backend() == "jax":
+        import jax
+
+        return jax.default_backend() == "gpu" and dtype in ("bfloat16", "float16")
+    return False
+
+
+# Attention of more values than this, for each example and head, is never held as a whole.
+WHOLE_ATTENTION = 4096**2
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
@@ -88,7 +106,7 @@ class SelfAttention(CompositeLayer):
 
     def query_key_value(self, inputs):
         """Queries, keys and values of the input, each `(batch, tokens, dim)`."""
-        return ops.split(self.qkv(inputs), 3, axis=-1)
+        return ops.split(on_tokens(self.qkv, inputs), 3, axis=-1)
 
     def attention(self, query, key):
         """The attention of each token to every other: `(batch, heads, tokens, tokens)`."""
@@ -114,17 +132,37 @@ class SelfAttention(CompositeLayer):
             query = ops.take(query, queries, axis=1)
         return self.attention(query, key)
 
-    def call(self, inputs, training=False):
+    def call(self, inputs, training=False, class_token_only=False):
         query, key, value = self.query_key_value(inputs)
-        attention = self.attention_dropout(self.attention(query, key), training=training)
-        x = ops.matmul(attention, self._split_heads(value, (0, 2, 1, 3)))
-        x = ops.transpose(x, (0, 2, 1, 3))
-        x = ops.reshape(x, (-1, ops.shape(value)[1], value.shape[-1]))
-        x = self.projection(x)
+        if class_token_only:
+            query = query[:, :1]
+        return self.mix(query, key, value, training)
+
+    def mix(self, query, key, value, training=False):
+        """What `call` gives for these queries, keys and values, each `(batch, tokens, dim)`."""
+        x = self.weighted_values(query, key, value, training)
+        x = on_tokens(self.projection, x)
         if self.squeeze_excite:
             x = self.excite(x)
         x = self.output_dropout(x, training=training)
         return x + value if self.value_shortcut else x
+
+    def weighted_values(self, query, key, value, training):
+        """The values weighed by the attention of each query: `(batch, queries, dim)`."""
+        drops = training and self.attention_dropout_rate
+        size = (query.shape[1] or 0) * (key.shape[1] or 0)
+        if fused_attention(self.compute_dtype) and not drops:
+            query, key, value = (self._split_heads(x, (0, 1, 2, 3)) for x in (query, key, value))
+            x = ops.dot_product_attention(query, key, value, scale=self.scale)
+            return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
+        if size > WHOLE_ATTENTION and not drops:
+            query, key, value = (self._split_heads(x, (0, 2, 1, 3)) for x in (query, key, value))
+            x = chunked_attention(query, key, value, self.scale, self.stable_dtype)
+        else:
+            attention = self.attention_dropout(self.attention(query, key), training=training)
+            x = ops.matmul(attention, self._split_heads(value, (0, 2, 1, 3)))
+        x = ops.transpose(x, (0, 2, 1, 3))
+        return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
 
     def _split_heads(self, x, axes):
         """Splits the channels by head and orders (batch, tokens, heads, channels) by `axes`."""
@@ -254,13 +292,16 @@ class PerformerAttention(CompositeLayer):
         return ops.expand_dims(weights, 1)
 
     def call(self, inputs, training=False):
-        key, query, value = ops.split(self.kqv(inputs), 3, axis=-1)
+        return self.mix(*ops.split(on_tokens(self.kqv, inputs), 3, axis=-1), training)
+
+    def mix(self, key, query, value, training=False):
+        """What `call` gives for these keys, queries and values, each `(batch, tokens, dim)`."""
         query_features, key_features, total = self.quotient(query, key)
         weighted = ops.matmul(
             ops.transpose(key_features, (0, 2, 1)), ops.cast(value, self.stable_dtype)
         )
         y = ops.matmul(query_features, weighted) / total
-        y = self.projection(ops.cast(y, self.compute_dtype))
+        y = on_tokens(self.projection, ops.cast(y, self.compute_dtype))
         return value + self.output_dropout(y, training=training)
 
     def compute_output_shape(self, input_shape):

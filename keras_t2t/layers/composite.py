@@ -2,6 +2,26 @@
 
 import keras
 import numpy as np
+from keras import ops
+
+
+def on_tokens(layer, x):
+    """`layer(x)` of a linear layer, with all tokens of the batch in one row of vectors.
+
+    The gradient by a kernel is then one matrix product. Over more axes XLA fuses it with what comes
+    before it, which it computes anew in every block.
+    """
+    y = layer(ops.reshape(x, (-1, x.shape[-1])))
+    return ops.reshape(y, (-1, *ops.shape(x)[1:-1], y.shape[-1]))
+
+
+def is_plain(linear):
+    """Whether a linear layer is no more than its kernel and bias, so that these may be read."""
+    return (
+        type(linear) is keras.layers.Dense
+        and linear.quantization_mode is None
+        and not linear.lora_enabled
+    )
 
 
 def split_seed(seed, count):

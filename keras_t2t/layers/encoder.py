@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 from keras_t2t.layers.attention import SelfAttention
-from keras_t2t.layers.composite import CompositeLayer, split_seed
+from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.ghost import GhostAttention, GhostMLP
 from keras_t2t.layers.mlp import MLP
 from keras_t2t.layers.validation import one_of, positive_int, positive_number, rate
@@ -99,8 +99,9 @@ class EncoderBlock(CompositeLayer):
             for name, seed in (("drop_path1", seeds[2]), ("drop_path2", seeds[3]))
         )
 
-    def call(self, inputs, training=False):
-        x = self.attention(self.norm1(inputs), training=training)
+    def call(self, inputs, training=False, class_token_only=False):
+        x = self.attention(self.norm1(inputs), training=training, class_token_only=class_token_only)
+        inputs = inputs[:, :1] if class_token_only else inputs
         x = inputs + self.drop_path1(x, training=training)
         y = self.mlp(self.norm2(x), training=training)
         return x + self.drop_path2(y, training=training)
@@ -148,9 +149,10 @@ class DenseEncoderBlock(EncoderBlock):
         seed = split_seed(self.seed, 5)[4]
         self.growth = self.linear(self.growth_rate, input_shape, "growth", seed=seed)
 
-    def call(self, inputs, training=False):
-        x = self.growth(super().call(inputs, training=training))
-        return ops.concatenate((inputs, x), axis=-1)
+    def call(self, inputs, training=False, class_token_only=False):
+        x = super().call(inputs, training=training, class_token_only=class_token_only)
+        inputs = inputs[:, :1] if class_token_only else inputs
+        return ops.concatenate((inputs, on_tokens(self.growth, x)), axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + self.growth_rate)

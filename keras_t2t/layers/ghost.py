@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_t2t.layers.attention import SelfAttention
-from keras_t2t.layers.composite import split_seed
+from keras_t2t.layers.composite import on_tokens, split_seed
 from keras_t2t.layers.mlp import MLP
 
 
@@ -50,7 +50,7 @@ class GhostAttention(SelfAttention):
             (self.key, self.cheap_key),
             (self.value, self.cheap_value),
         )
-        computed = [(linear(inputs), cheap) for linear, cheap in parts]
+        computed = [(on_tokens(linear, inputs), cheap) for linear, cheap in parts]
         return [ops.concatenate((x, x * cheap), axis=-1) for x, cheap in computed]
 
 
@@ -79,6 +79,6 @@ class GhostMLP(MLP):
         self.cheap_3 = _cheap_operation(self, channels, "cheap_3", seeds[2])
 
     def hidden(self, inputs):
-        x = self.fc1(inputs)
+        x = on_tokens(self.fc1, inputs)
         copies = (ops.gelu(x * cheap, approximate=False) for cheap in (self.cheap_2, self.cheap_3))
         return ops.concatenate((x, *copies), axis=-1)

@@ -2,7 +2,7 @@
 
 import keras
 
-from keras_t2t.layers.composite import CompositeLayer, split_seed
+from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.validation import positive_int, rate
 
 
@@ -44,11 +44,11 @@ class MLP(CompositeLayer):
 
     def hidden(self, inputs):
         """The hidden layer: `(..., hidden_dim)`."""
-        return self.fc1(inputs)
+        return on_tokens(self.fc1, inputs)
 
     def call(self, inputs, training=False):
         x = self.hidden_dropout(self.hidden(inputs), training=training)
-        return self.output_dropout(self.fc2(x), training=training)
+        return self.output_dropout(on_tokens(self.fc2, x), training=training)
 
     def compute_output_shape(self, input_shape):
         return input_shape

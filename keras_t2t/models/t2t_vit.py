@@ -17,6 +17,7 @@ from keras_t2t.layers import (
 from keras_t2t.layers.composite import split_seed
 from keras_t2t.layers.encoder import FLAVORS, drop_path_rates
 from keras_t2t.layers.validation import one_of, pair, positive_int, rate
+from keras_t2t.models.arrangement import ArrangedModel
 
 TOKEN_MIXERS = ("performer", "transformer", "convolution", "patch")
 SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
@@ -160,7 +161,7 @@ def T2TViT(
         )(x)
     elif pooling is not None:
         x = TokenPooling(pooling, name="token_pooling")(x)
-    return keras.Model(inputs, x, name=name)
+    return ArrangedModel(inputs, x, name=name)
 
 
 def _check_soft_splits(soft_splits, token_mixer):

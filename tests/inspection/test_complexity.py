@@ -95,6 +95,11 @@ def test_by_hand():
     assert complexity(model).parameters == model.count_params()
 
 
+def as_drawn(model):
+    """The model layer by layer, without what it leaves out because nobody reads it."""
+    return keras.Model(model.input, model.output)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -111,7 +116,7 @@ def test_by_hand():
 def test_an_independent_counter_agrees(arguments):
     model = small_model(**arguments)
     x = keras.ops.convert_to_tensor(images(1, model.input_shape[1:]))
-    assert complexity(model).macs == count_macs(model, x)
+    assert complexity(model).macs == count_macs(as_drawn(model), x)
 
 
 def test_an_independent_counter_agrees_but_for_ghosts_cheap_operations():
@@ -120,7 +125,7 @@ def test_an_independent_counter_agrees_but_for_ghosts_cheap_operations():
     # The published code runs them as depthwise convolutions; here they are a multiplication: of
     # half the queries, keys and values, and of two thirds of the MLP, in two blocks of 5 tokens.
     cheap = 2 * 5 * (3 * 12 + 2 * 24)
-    assert complexity(model).macs == count_macs(model, x) + cheap
+    assert complexity(model).macs == count_macs(as_drawn(model), x) + cheap
 
 
 def test_an_independent_counter_agrees_on_other_models():

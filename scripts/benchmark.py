@@ -1,0 +1,250 @@
+#!/usr/bin/env python3
+"""How fast T2T-ViT runs and trains, beside other runtimes and the limit that arithmetic sets.
+
+    python scripts/benchmark.py --batch-sizes 1 8                              # inference
+    python scripts/benchmark.py --modes train --runtimes tensorflow jax torch  # a training step
+    python scripts/benchmark.py --runtimes jax --dtypes bfloat16 --batch-sizes 256 --modes train
+
+Each case runs in a process of its own; those that belong together (one variant, batch, image size,
+dtype and mode) take turns, so that what else the machine does meets them all alike. Printed are the
+median and the quartiles of the seconds of a step, images a second, the time against the fastest of
+the group, the share of the limit (the network's matrix products, forward and backward, timed alone
+in turn with the others, with the same backend and dtype, over the step's time) and the peak memory.
+
+Networks: `t2t_vit` as it comes; `plain`, the same layer by layer as its graph is drawn; `stem`,
+all before the encoder; `limit`, the products alone (each block in full, as published); `vit_small`,
+KerasHub's ViT-S/16, for scale.
+Other runtimes (inference only) run the ONNX file of `plain`.
+"""
+
+import argparse
+import itertools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+SCRIPTS = Path(__file__).resolve().parent
+BACKENDS = ("tensorflow", "jax", "torch")
+RUNTIMES = (*BACKENDS, "onnxruntime", "openvino")
+NETWORKS = ("t2t_vit", "plain", "stem", "limit", "vit_small")
+SECONDS = 0.5  # the least that a case measures at each of its turns
+
+
+def arguments(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    several = {"nargs": "+"}
+    parser.add_argument("--variants", default=["t2t_vit_14"], **several)
+    parser.add_argument("--image-sizes", default=[224], type=int, **several)
+    parser.add_argument("--batch-sizes", default=[8], type=int, **several)
+    parser.add_argument("--modes", default=["infer"], choices=("infer", "train"), **several)
+    parser.add_argument(
+        "--dtypes", default=["float32"], choices=("float32", "bfloat16", "float16"), **several
+    )
+    parser.add_argument("--runtimes", default=list(RUNTIMES), choices=RUNTIMES, **several)
+    parser.add_argument("--networks", default=["t2t_vit", "limit"], choices=NETWORKS, **several)
+    parser.add_argument(
+        "--jit", default=["on"], choices=("on", "off"), help="compile, of Keras", **several
+    )
+    parser.add_argument(
+        "--huge-pages",
+        default=["off"],
+        choices=("on", "off"),
+        help="GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment",
+        **several,
+    )
+    parser.add_argument("--against", help="folder of another checkout, to run beside this one")
+    parser.add_argument("--rounds", default=10, type=int, help="turns of each case")
+    parser.add_argument("--json", help="file for all figures")
+    parser.add_argument("--plot", help="PNG of the time against the image size")
+    return parser.parse_args(argv)
+
+
+def groups(options):
+    """The cases, those that take turns together."""
+    for variant, size, batch, dtype, mode in itertools.product(
+        options.variants, options.image_sizes, options.batch_sizes, options.dtypes, options.modes
+    ):
+        shared = {
+            "variant": variant,
+            "image_size": size,
+            "batch": batch,
+            "dtype": dtype,
+            "mode": mode,
+        }
+        cases = []
+        for runtime, network in itertools.product(options.runtimes, options.networks):
+            if runtime not in BACKENDS:
+                if network == options.networks[0] and mode == "infer" and dtype == "float32":
+                    cases.append(
+                        {"runtime": runtime, "network": "plain", "folder": str(SCRIPTS.parent)}
+                    )
+                continue
+            folders = [str(SCRIPTS.parent)]
+            if options.against and network == "t2t_vit":
+                folders.append(str(Path(options.against).resolve()))
+            # Its products are single operations, compiled or not.
+            jits = ["on"] if network == "limit" else options.jit
+            for jit, pages, folder in itertools.product(jits, options.huge_pages, folders):
+                cases.append(
+                    {
+                        "runtime": runtime,
+                        "network": network,
+                        "jit": jit == "on",
+                        "huge_pages": pages == "on",
+                        "folder": folder,
+                    }
+                )
+        yield [{**shared, **case} for case in cases]
+
+
+class Worker:
+    """A case in a process of its own."""
+
+    def __init__(self, case):
+        self.case, self.seconds, self.information = case, [], {}
+        command = [sys.executable, "-m", "benchmarking.worker", json.dumps(case)]
+        self.process = subprocess.Popen(
+            command,
+            env=environment(case),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def answer(self):
+        line = self.process.stdout.readline()
+        if not line:
+            sys.exit(f"{self.case}: {self.process.communicate()[1][-3000:]}")
+        return json.loads(line)
+
+    def turn(self):
+        self.process.stdin.write(f"{SECONDS}\n")
+        self.process.stdin.flush()
+        self.information = self.answer()
+        self.seconds += self.information.pop("seconds")
+
+    def stop(self):
+        self.process.communicate()
+
+
+def environment(case):
+    added = {
+        "PYTHONPATH": f"{case['folder']}{os.pathsep}{SCRIPTS}",
+        "TF_CPP_MIN_LOG_LEVEL": "2",
+        "KERAS_BACKEND": case["runtime"] if case["runtime"] in BACKENDS else "tensorflow",
+    }
+    if case.get("huge_pages"):
+        added["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    return {**os.environ, **added}
+
+
+def measure(cases, rounds):
+    """Rows of figures, one for each case, measured in turns."""
+    with tempfile.TemporaryDirectory() as folder:
+        write_onnx(cases, Path(folder))
+        workers = [Worker(case) for case in cases]
+        try:
+            for worker in workers:
+                worker.answer()
+            for _ in range(rounds):
+                for worker in workers:
+                    worker.turn()
+        finally:
+            for worker in workers:
+                worker.stop()
+    rows = []
+    for worker in workers:
+        several = worker.seconds if len(worker.seconds) > 1 else 2 * worker.seconds
+        low, median, high = statistics.quantiles(several, n=4)
+        rows.append(
+            {
+                **{key: value for key, value in worker.case.items() if key != "onnx"},
+                "seconds": median,
+                "quartiles": (low, high),
+                "steps": len(worker.seconds),
+                "images_per_second": worker.case["batch"] / median,
+                **worker.information,
+            }
+        )
+    for row in rows:
+        limits = [
+            other["seconds"]
+            for other in rows
+            if other["network"] == "limit"
+            and (other["runtime"], other["huge_pages"]) == (row["runtime"], row.get("huge_pages"))
+        ]
+        if limits and row["network"] in ("t2t_vit", "plain"):
+            row["share_of_limit"] = limits[0] / row["seconds"]
+    return rows
+
+
+def write_onnx(cases, folder):
+    """Writes the network for the other runtimes, and notes the path in their cases."""
+    path = str(folder / "network.onnx")
+    foreign = [case for case in cases if case["runtime"] not in BACKENDS]
+    for case in foreign:
+        case["onnx"] = path
+    if foreign:
+        command = [sys.executable, "-m", "benchmarking.onnx_file", json.dumps(foreign[0]), path]
+        done = subprocess.run(command, env=environment(foreign[0]), capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr[-3000:])
+
+
+def report(rows):
+    first = rows[0]
+    print(
+        f"\n{first['variant']}, {first['image_size']} px, batch {first['batch']}, "
+        f"{first['dtype']}, {first['mode']}"
+    )
+    print(f"{'':40}{'ms':>9}  {'quartiles':>17}{'images/s':>10}{'ratio':>7}{'limit':>7}{'MiB':>8}")
+    # Limits are no competitors.
+    fastest = min(
+        (row["seconds"] for row in rows if row["network"] not in ("limit", "stem")),
+        default=rows[0]["seconds"],
+    )
+    for row in rows:
+        name = [row["runtime"], row["network"]]
+        if row["network"] != "limit" and row["runtime"] in BACKENDS:
+            name.append("jit" if row["jit"] else "no jit")
+        if row.get("huge_pages"):
+            name.append("huge pages")
+        if row["folder"] != str(SCRIPTS.parent):
+            name.append(Path(row["folder"]).name)
+        low, high = (f"{1000 * value:.1f}" for value in row["quartiles"])
+        share = f"{row['share_of_limit']:.0%}" if "share_of_limit" in row else ""
+        memory = row.get("peak_device", row["peak_rss"]) / 2**20
+        print(
+            f"{', '.join(name):40}{1000 * row['seconds']:9.1f}  {low:>7} - {high:>7}"
+            f"{row['images_per_second']:10.1f}{row['seconds'] / fastest:7.2f}"
+            f"{share:>7}{memory:8.0f}",
+            flush=True,
+        )
+
+
+def main():
+    options = arguments()
+    rows = []
+    print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores")
+    for cases in groups(options):
+        group = measure(cases, options.rounds)
+        report(group)
+        rows += group
+        if options.json:
+            Path(options.json).write_text(json.dumps(rows, indent=1) + "\n")
+    if options.plot:
+        from benchmarking.plot import plot
+
+        plot(rows).savefig(options.plot, dpi=150)
+
+
+if __name__ == "__main__":
+    main()
