@@ -21,7 +21,7 @@ def random_erasing(image, seed, augmentation):
 
     Source: `timm/data/random_erasing.py`, release 0.3.4, mode "pixel".
     """
-    height, width, _ = image.shape
+    height, width, channels = image.shape
     seeds = tf.random.split(seed, 3)
     draws = tf.random.stateless_uniform((4, ATTEMPTS), seeds[0])
     heights, widths = rectangles(
@@ -39,10 +39,10 @@ def random_erasing(image, seed, augmentation):
     left = _place(draws[3, attempt], width - columns)
 
     def erased():
-        y, x = tf.range(height)[:, None], tf.range(width)
-        inside = (y >= top) & (y < top + rows) & (x >= left) & (x < left + columns)
-        noise = tf.random.stateless_normal(image.shape, seeds[1])
-        return tf.where(inside[..., None], noise, image)
+        noise = tf.random.stateless_normal(tf.stack([rows, columns, channels]), seeds[1])
+        band = image[top : top + rows]
+        band = tf.concat([band[:, :left], noise, band[:, left + columns :]], axis=1)
+        return tf.ensure_shape(tf.concat([image[:top], band, image[top + rows :]], 0), image.shape)
 
     wanted = tf.random.stateless_uniform((), seeds[2]) < augmentation.erasing
     return tf.cond(wanted & tf.reduce_any(fits), erased, lambda: image)

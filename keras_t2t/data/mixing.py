@@ -57,7 +57,7 @@ def beta(alpha, seed):
 
 def blend(images, labels, share):
     """Mixup: `share` of each image and label, the rest of its partner's."""
-    return tuple(share * own + (1 - share) * own[::-1] for own in (images, labels))
+    return tuple(share * own + (1 - share) * tf.reverse(own, [0]) for own in (images, labels))
 
 
 def cutmix_box(share, size, seed):
@@ -79,8 +79,10 @@ def cut(images, labels, box):
     """CutMix: each image's box comes from its partner, and the label's share is the box's area."""
     top, bottom, left, right = box
     height, width = images.shape[1:3]
-    y, x = tf.range(height)[:, None], tf.range(width)
-    inside = (y >= top) & (y < bottom) & (x >= left) & (x < right)
-    images = tf.where(inside[..., None], images[::-1], images)
+    # Put together from pieces: with a mask it takes ten times as long.
+    other = tf.reverse(images[:, top:bottom, left:right], [0])
+    rows = images[:, top:bottom]
+    rows = tf.concat([rows[:, :, :left], other, rows[:, :, right:]], axis=2)
+    images = tf.concat([images[:, :top], rows, images[:, bottom:]], axis=1)
     area = tf.cast((bottom - top) * (right - left), tf.float32) / (height * width)
-    return images, (1 - area) * labels + area * labels[::-1]
+    return images, (1 - area) * labels + area * tf.reverse(labels, [0])

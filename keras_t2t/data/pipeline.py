@@ -14,6 +14,7 @@ from keras_t2t.data.randaugment import rand_augment
 from keras_t2t.data.sources import IndexedSource
 
 BAD_IMAGES = ("error", "skip")
+GROUP = 8
 
 
 def training_batches(
@@ -79,14 +80,26 @@ def training_batches(
     own, skip = batch_size // count, bad_images == "skip"
     base = tf.constant(seed, tf.int64)
 
-    def prepare(epoch, position, image, label, name):
-        image_seed = tf.random.fold_in(tf.stack([base, epoch]), position)
-        pixels, good = augmented(image, image_seed, augmentation, preprocessing)
-        if image.dtype == tf.string:
-            good = tf.cond(good, lambda: True, lambda: _bad(image, name, source, skip))
-        return epoch, position, pixels, label, good
+    # A few images at a time, see `attempt_all`.
+    group = max(number for number in range(1, GROUP + 1) if own % number == 0)
 
-    def finish(epochs, positions, images, labels, good):
+    def prepare(epochs, positions, images, labels, names):
+        def prepared(place):
+            seed = tf.random.fold_in(tf.stack([base, epochs[place]]), positions[place])
+            return augmented(images[place], seed, augmentation, preprocessing)
+
+        if images.dtype == tf.string:
+            pixels, good = decoding.attempt_all(prepared, group, _size(preprocessing), tf.float32)
+            good = _reported(good, images, names, source, skip)
+        else:
+            pixels = tf.map_fn(prepared, tf.range(group), fn_output_signature=tf.float32)
+            good = tf.ones((group,), tf.bool)
+        return epochs, positions, pixels, labels, good
+
+    def finish(*groups):
+        epochs, positions, images, labels, good = (
+            tf.reshape(part, (own, *part.shape[2:])) for part in groups
+        )
         if skip:
             images, labels = _replaced(images, labels, good)
         size = own // devices
@@ -104,8 +117,9 @@ def training_batches(
     options.threading.max_intra_op_parallelism = 1
     return (
         _in_random_order(source, base, start_step, steps, batch_size, shard)
+        .batch(group, drop_remainder=True)
         .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-        .batch(own, drop_remainder=True)
+        .batch(own // group, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
         .with_options(options)
@@ -170,11 +184,10 @@ def augmented(image, seed, augmentation, preprocessing):
         preprocessing: A `Preprocessing`.
 
     Returns:
-        (image, good): float32 (height, width, channels), normalised; and whether it could be
-        decoded.
+        float32 (height, width, channels), normalised.
     """
     seeds = tf.unstack(tf.random.split(seed, 4))
-    pixels, good = random_view(image, seeds[0], augmentation, preprocessing)
+    pixels = random_view(image, seeds[0], augmentation, preprocessing)
     pixels = random_flip(pixels, augmentation.flip, seeds[1])
     if augmentation.randaugment_draws:
         fill = [round(255 * value) for value in preprocessing.mean]
@@ -182,11 +195,11 @@ def augmented(image, seed, augmentation, preprocessing):
     pixels = normalized(pixels, preprocessing)
     if augmentation.erasing:
         pixels = random_erasing(pixels, seeds[3], augmentation)
-    return pixels, good
+    return pixels
 
 
 def random_view(image, seed, augmentation, preprocessing):
-    """(uint8 (height, width, channels), good): a random crop of an image, resized."""
+    """uint8 (height, width, channels): a random crop of an image, resized."""
     seeds = tf.unstack(tf.random.split(seed, 3))
     height, width, channels = size = _size(preprocessing)
 
@@ -195,14 +208,12 @@ def random_view(image, seed, augmentation, preprocessing):
 
     if augmentation.crop_area is None:
         choose_box = None
-    pixels, good = decoding.attempt(
-        image, lambda image: decoding.decode(image, channels, choose_box)
-    )
+    pixels = decoding.decode(image, channels, choose_box)
     bicubic = augmentation.interpolation == "bicubic"
     if augmentation.interpolation == "random":
         bicubic = tf.random.stateless_uniform((), seeds[1]) < 0.5
     pixels = tf.ensure_shape(resize(pixels, (height, width), bicubic), size)
-    return padded_crop(pixels, augmentation.padding, seeds[2]), good
+    return padded_crop(pixels, augmentation.padding, seeds[2])
 
 
 def normalized(pixels, preprocessing):
@@ -230,14 +241,19 @@ def _check(source, preprocessing, bad_images):
         )
 
 
-def _bad(image, name, source, skip):
-    """False, after the image was noted or an error was raised."""
+def _reported(good, images, names, source, skip):
+    """`good`, after those that are not were noted or an error was raised."""
 
-    def noted(image, name):
-        decoding.note(source, name.decode(errors="replace"), decoding.reason(image), skip)
-        return False
+    def noted(good, images, names):
+        for place in np.flatnonzero(~good):
+            name = names[place].decode(errors="replace")
+            decoding.note(source, name, decoding.reason(images[place]), skip)
+        return good
 
-    return tf.ensure_shape(tf.numpy_function(noted, [image, name], tf.bool), ())
+    def report():
+        return tf.ensure_shape(tf.numpy_function(noted, [good, images, names], tf.bool), good.shape)
+
+    return tf.cond(tf.reduce_all(good), lambda: good, report)
 
 
 def _replaced(images, labels, good):

@@ -2,6 +2,7 @@
 
 import math
 
+import numpy as np
 import tensorflow as tf
 
 from keras_t2t.data.decoding import grey
@@ -99,14 +100,16 @@ def posterize(image, strength, fill):
 def solarize(image, strength, fill):
     """Negates the pixels above a threshold, which falls from 256 to 0."""
     threshold = 256 - tf.cast(tf.abs(strength) * 256, tf.int32)
-    return tf.where(tf.cast(image, tf.int32) < threshold, image, 255 - image)
+    # Arithmetic, here and below, because `tf.where` takes ten times as long.
+    above = tf.cast(tf.cast(image, tf.int32) >= threshold, tf.uint8)
+    return tf.bitwise.bitwise_xor(image, 255 * above)
 
 
 def solarize_add(image, strength, fill):
     """Brightens the pixels below 128, by up to 110."""
     added = tf.cast(tf.abs(strength) * 110, tf.uint8)
     # 127 + 110 is below 256: nothing to clip.
-    return tf.where(image < 128, image + added, image)
+    return image + added * tf.cast(image < 128, tf.uint8)
 
 
 def color(image, strength, fill):
@@ -211,7 +214,7 @@ def _affine(image, matrix, fill):
     Coordinates are those of the pixels' centres, 0.5 for the first.
     """
     a, b, c, d, e, f = (tf.cast(value, tf.float32) for value in matrix)
-    height, width = image.shape[0], image.shape[1]
+    height, width, channels = image.shape
     # The operation counts from the centre of the first pixel.
     from_zero = (a, b, c + (a + b - 1) / 2, d, e, f + (d + e - 1) / 2, 0.0, 0.0)
     moved = tf.raw_ops.ImageProjectiveTransformV3(
@@ -222,9 +225,13 @@ def _affine(image, matrix, fill):
         interpolation="BILINEAR",
         fill_mode="NEAREST",
     )[0]
-    x = tf.range(width, dtype=tf.float32) + 0.5
+    # A column for each channel of a pixel, so that nothing as short as the channels is repeated.
+    x = tf.constant(np.repeat(np.arange(width, dtype="float32") + 0.5, channels))
     y = tf.range(height, dtype=tf.float32)[:, None] + 0.5
-    old_x, old_y = a * x + b * y + c, d * x + e * y + f
+    old_x, old_y = a * x + (b * y + c), d * x + (e * y + f)
     inside = (old_x >= 0) & (old_x < width) & (old_y >= 0) & (old_y < height)
-    filled = tf.broadcast_to(tf.constant(fill, tf.uint8), moved.shape)
-    return tf.where(inside[..., None], moved, filled)
+    inside = tf.reshape(255 * tf.cast(inside, tf.uint8), image.shape)
+    filled = tf.constant(np.broadcast_to(np.uint8(fill), image.shape))
+    # `filled`, or `moved` where the mask has its bits set.
+    changed = tf.bitwise.bitwise_xor(moved, filled)
+    return tf.bitwise.bitwise_xor(filled, tf.bitwise.bitwise_and(changed, inside))

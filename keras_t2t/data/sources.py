@@ -202,7 +202,7 @@ class RecordSource(StreamSource):
         )
         # Still encoded, and so a tenth of the size.
         records = records.shuffle(SHUFFLE_BUFFER, _scrambled(order))
-        return records.map(self._example)
+        return records.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _pieces(self, index, count):
         """(file names, records to skip, records to take) of a shard of the examples."""
