@@ -64,7 +64,8 @@ def resize(image, size, bicubic):
         size: Pair of ints (height, width).
         bicubic: Scalar bool tensor: bicubic, or else bilinear.
 
-    Pillow rounds to integers between columns and rows, too: the difference is below 1 of 255.
+    Pillow also rounds and clips between columns and rows: by 0.3 of 255 it differs in the mean, and
+    at most by 2; bicubically by 8 at sharp edges.
     """
     resized = tf.cond(
         bicubic,
