@@ -309,34 +309,36 @@ def _read_all(builder, split, keys):
 
 
 def _folder_source(folder, split):
-    split_folder = _split_folder(folder, split)
-    if split_folder is None:
+    own_folder = split_folder(folder, split)
+    if own_folder is None:
         raise ValueError(
             f"{folder}: expected a prepared TFDS folder, with dataset_info.json, or an image "
             f"folder, with {'train/' if split == 'train' else 'val/ or validation/'}"
         )
-    own = _subfolders(split_folder)
-    train = _split_folder(folder, "train")
-    class_names = own if train is None else _subfolders(train)
+    own = subfolders(own_folder)
+    train = split_folder(folder, "train")
+    class_names = own if train is None else subfolders(train)
     unknown = sorted(set(own) - set(class_names))
     if unknown:
         raise ValueError(
-            f"{split_folder}: expected only the classes of {train}, got also {', '.join(unknown)}"
+            f"{own_folder}: expected only the classes of {train}, got also {', '.join(unknown)}"
         )
     paths, labels = [], []
     for label, class_name in enumerate(class_names):
-        found = image_files(split_folder / class_name)
+        found = image_files(own_folder / class_name)
         paths += found
         labels += [label] * len(found)
-    return FileSource(str(split_folder), paths, labels, class_names)
+    return FileSource(str(own_folder), paths, labels, class_names)
 
 
-def _split_folder(folder, split):
+def split_folder(folder, split):
+    """The folder of a split's class folders, or `None`."""
     names = ("train",) if split == "train" else VALIDATION_FOLDERS
     return next((folder / name for name in names if (folder / name).is_dir()), None)
 
 
-def _subfolders(folder):
+def subfolders(folder):
+    """The names of the folders in a folder, sorted."""
     return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
 
 

@@ -1,0 +1,81 @@
+"""Finds what is wrong with an image folder before hours are spent on it."""
+
+import io
+from pathlib import Path
+
+import tensorflow as tf
+
+from keras_t2t.data import decoding
+from keras_t2t.data.image_files import load_image
+from keras_t2t.data.sources import SUFFIXES, image_files, split_folder, subfolders
+
+
+def check_data(folder):
+    """Looks for undecodable files, empty classes and classes that only one split has.
+
+    Every file is decoded twice, by TensorFlow as in training and by Pillow as in evaluation.
+
+    Args:
+        folder: An image folder, as `open_source` takes it.
+
+    Returns:
+        (images, problems): the number of image files, and an iterator of strings, one for each
+        problem, which are found as they are asked for.
+
+    Raises:
+        FileNotFoundError: If there is no such folder.
+        ValueError: If it holds neither `train/` nor `val/` nor `validation/`.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise FileNotFoundError(f"{folder}: no such folder")
+    splits = [found for name in ("train", "validation") if (found := split_folder(folder, name))]
+    if not splits:
+        raise ValueError(f"{folder}: expected a folder with train/ and val/ or validation/")
+    files = {
+        split: {name: image_files(split / name) for name in subfolders(split)} for split in splits
+    }
+    paths = [path for classes in files.values() for names in classes.values() for path in names]
+    return len(paths), _problems(files, paths)
+
+
+def _problems(files, paths):
+    for split, classes in files.items():
+        if not classes:
+            yield f"{split}: holds no class folders"
+        for name, found in classes.items():
+            if not found:
+                yield f"{split / name}: holds no image ({' '.join(SUFFIXES)})"
+    if len(files) == 2:
+        (first, one), (second, other) = files.items()
+        for here, there, missing in (
+            (first, second, sorted(set(one) - set(other))),
+            (second, first, sorted(set(other) - set(one))),
+        ):
+            for name in missing:
+                yield f"{there / name}: missing, but a class of {here}"
+    yield from _undecodable(paths)
+
+
+def _undecodable(paths):
+    def check(path):
+        image = tf.io.read_file(path)
+        _, good = decoding.attempt_all(
+            lambda place: tf.shape(decoding.decode(image, 3)), 1, (3,), tf.int32
+        )
+        return path, tf.numpy_function(_reason, [image, good[0]], tf.string)
+
+    checked = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
+    checked = checked.map(check, num_parallel_calls=tf.data.AUTOTUNE)
+    for path, reason in checked.prefetch(64).as_numpy_iterator():
+        if reason:
+            yield f"{path.decode(errors='replace')}: {reason.decode()}"
+
+
+def _reason(image, good):
+    """Why an image is bad, as bytes; none if it is not."""
+    try:
+        load_image(io.BytesIO(image))
+    except ValueError as error:
+        return decoding.without_buffer(error).encode()
+    return b"" if good else decoding.reason(image).encode()

@@ -1,0 +1,78 @@
+"""A picture of a training batch, to look at before a training is started."""
+
+import textwrap
+from pathlib import Path
+
+import numpy as np
+
+from keras_t2t.data.decoding import naming_bad_images
+from keras_t2t.data.pipeline import training_batches
+
+LABELS = 2
+
+
+def save_batch(source, augmentation, preprocessing, path, images=32, seed=0, overwrite=False):
+    """Draws the first batch of a training with its labels.
+
+    Args:
+        source, augmentation, preprocessing, seed: As `training_batches` takes them.
+        path: The file to write, which ends in `.png`.
+        images: Int, size of the batch, default 32.
+        overwrite: Bool, whether the file may be replaced. Defaults to `False`.
+
+    Raises:
+        ValueError: If the ending is another, or as `training_batches`; a `BadImageError` if an
+            image cannot be decoded.
+        FileExistsError: If the file exists and `overwrite` is `False`.
+        ImportError: If matplotlib is not installed.
+    """
+    from keras_t2t.weights.checkpoint import replacing
+
+    if Path(path).suffix != ".png":
+        raise ValueError(f"path: expected a file that ends in .png, got {path}")
+    batches = training_batches(source, augmentation, images, seed, preprocessing=preprocessing)
+    with replacing(Path(path), overwrite) as temporary, naming_bad_images():
+        pixels, labels = (part.numpy() for part in next(iter(batches)))
+        draw_batch(pixels, labels, preprocessing, source.class_names).savefig(temporary, dpi=120)
+
+
+def draw_batch(images, labels, preprocessing, class_names=None, columns=8):
+    """A picture of a batch with its labels.
+
+    Args:
+        images: float32 (batch, height, width, 1 or 3), normalised.
+        labels: float32 (batch, classes), which may be mixed.
+        preprocessing: The `Preprocessing` that they were normalised with.
+        class_names: The classes' names. `None` means their numbers.
+        columns: Int, images in a row, default 8.
+
+    Returns:
+        A Matplotlib figure. Under each image stand the one or two classes that it is of, and their
+        shares.
+    """
+    from matplotlib.figure import Figure
+
+    pixels = images * np.float32(preprocessing.std) + np.float32(preprocessing.mean)
+    columns = min(columns, len(images))
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(1.6 * columns, 2.1 * rows), layout="constrained")
+    for axes, image, label in zip(
+        figure.subplots(rows, columns, squeeze=False).flat, pixels, labels, strict=False
+    ):
+        axes.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1)
+        axes.set_title(caption(label, class_names), fontsize=7, y=-0.02, va="top")
+    for axes in figure.axes:
+        axes.set_axis_off()
+    return figure
+
+
+def caption(label, class_names):
+    """The one or two classes above what smoothing gives to all, with their shares."""
+    # More than two classes have no more than what smoothing gives them.
+    floor = np.sort(label)[: max(len(label) - LABELS, 1)].max() if len(label) > LABELS else 0
+    chosen = [place for place in np.argsort(-label, kind="stable")[:LABELS] if label[place] > floor]
+    lines = []
+    for place in chosen:
+        name = str(place) if class_names is None else class_names[place]
+        lines += textwrap.wrap(f"{label[place]:.2f} {name}", 24)[:2]
+    return "\n".join(lines)
