@@ -83,6 +83,8 @@ def training_batches(
     # A few images at a time, see `attempt_all`.
     group = max(number for number in range(1, GROUP + 1) if own % number == 0)
 
+    # Nothing is for AutoGraph to convert, which would take longer than building the graph.
+    @tf.autograph.experimental.do_not_convert
     def prepare(epochs, positions, images, labels, names):
         def prepared(place):
             seed = tf.random.fold_in(tf.stack([base, epochs[place]]), positions[place])
@@ -209,7 +211,7 @@ def random_view(image, seed, augmentation, preprocessing):
     if augmentation.crop_area is None:
         choose_box = None
     pixels = decoding.decode(image, channels, choose_box)
-    bicubic = augmentation.interpolation == "bicubic"
+    bicubic = tf.constant(augmentation.interpolation == "bicubic")
     if augmentation.interpolation == "random":
         bicubic = tf.random.stateless_uniform((), seeds[1]) < 0.5
     pixels = tf.ensure_shape(resize(pixels, (height, width), bicubic), size)

@@ -1,7 +1,6 @@
 """A picture of a training batch, to look at before a training is started."""
 
 import textwrap
-from pathlib import Path
 
 import numpy as np
 
@@ -11,29 +10,25 @@ from keras_t2t.data.pipeline import training_batches
 LABELS = 2
 
 
-def save_batch(source, augmentation, preprocessing, path, images=32, seed=0, overwrite=False):
+def show_batch(source, augmentation, preprocessing, images=32, seed=0):
     """Draws the first batch of a training with its labels.
 
     Args:
         source, augmentation, preprocessing, seed: As `training_batches` takes them.
-        path: The file to write, which ends in `.png`.
         images: Int, size of the batch, default 32.
-        overwrite: Bool, whether the file may be replaced. Defaults to `False`.
+
+    Returns:
+        A Matplotlib figure. Under each image stand the one or two classes that it is of, and their
+        shares.
 
     Raises:
-        ValueError: If the ending is another, or as `training_batches`; a `BadImageError` if an
-            image cannot be decoded.
-        FileExistsError: If the file exists and `overwrite` is `False`.
+        ValueError: As `training_batches`; a `BadImageError` if an image cannot be decoded.
         ImportError: If matplotlib is not installed.
     """
-    from keras_t2t.weights.checkpoint import replacing
-
-    if Path(path).suffix != ".png":
-        raise ValueError(f"path: expected a file that ends in .png, got {path}")
     batches = training_batches(source, augmentation, images, seed, preprocessing=preprocessing)
-    with replacing(Path(path), overwrite) as temporary, naming_bad_images():
+    with naming_bad_images():
         pixels, labels = (part.numpy() for part in next(iter(batches)))
-        draw_batch(pixels, labels, preprocessing, source.class_names).savefig(temporary, dpi=120)
+    return draw_batch(pixels, labels, preprocessing, source.class_names)
 
 
 def draw_batch(images, labels, preprocessing, class_names=None, columns=8):
@@ -47,8 +42,7 @@ def draw_batch(images, labels, preprocessing, class_names=None, columns=8):
         columns: Int, images in a row, default 8.
 
     Returns:
-        A Matplotlib figure. Under each image stand the one or two classes that it is of, and their
-        shares.
+        A Matplotlib figure.
     """
     from matplotlib.figure import Figure
 
@@ -60,7 +54,7 @@ def draw_batch(images, labels, preprocessing, class_names=None, columns=8):
         figure.subplots(rows, columns, squeeze=False).flat, pixels, labels, strict=False
     ):
         axes.imshow(np.clip(image, 0, 1), cmap="gray", vmin=0, vmax=1)
-        axes.set_title(caption(label, class_names), fontsize=7, y=-0.02, va="top")
+        axes.set_title(caption(label, class_names), fontsize=7, y=-0.06, va="top")
     for axes in figure.axes:
         axes.set_axis_off()
     return figure
