@@ -36,6 +36,8 @@ BATCH_SIZE = 32
 LEARNING_RATE = 1.5e-3
 WARMUP = 0.1  # of the epochs
 TIMED_STEPS = 40
+# What `scale` does, told to whoever loads the model.
+PREPROCESSING = keras_t2t.Preprocessing(28, 28, mean=(0.0,), std=(1.0,), crop_fraction=None)
 RESERVED_SECONDS = 60  # for imports, export, comparison and pictures
 
 
@@ -53,6 +55,7 @@ def build_model(classes):
         # With so few images the mean over the tokens learns far sooner than the class token.
         include_top=False,
         pooling="avg",
+        preprocessing=PREPROCESSING,
     )
     logits = keras.layers.Dense(classes, dtype="float32", name="head")(backbone.output)
     model = keras.Model(backbone.input, logits, name="small_t2t_vit")
@@ -157,48 +160,20 @@ def warmup_cosine(epochs):
     return keras.callbacks.LearningRateScheduler(lambda epoch: float(schedule(epoch + 0.5)))
 
 
-def run_saved_model(path, images):
-    """Returns the logits of a SavedModel; no line of ours is needed to load it."""
-    loaded = tf.saved_model.load(str(path))
-    return np.concatenate([loaded.serve(batch).numpy() for batch in np.array_split(images, 20)])
-
-
-def run_tflite(path, images):
-    """Returns the logits of a TFLite model of batch size 1."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(model_path=str(path), num_threads=os.cpu_count())
-    interpreter.allocate_tensors()
-    (inputs,), (outputs,) = interpreter.get_input_details(), interpreter.get_output_details()
-    logits = []
-    for image in images:
-        interpreter.set_tensor(inputs["index"], image[None])
-        interpreter.invoke()
-        logits.append(interpreter.get_tensor(outputs["index"])[0])
-    return np.stack(logits)
-
-
-def export(model, folder):
+def export(model, folder, names=None):
     """Writes the model as `.keras`, SavedModel and TFLite; returns the three paths."""
     paths = folder / "model.keras", folder / "saved_model", folder / "model.tflite"
     model.save(paths[0])
-    model.export(paths[1], format="tf_saved_model", verbose=False)
-    # A fixed batch of one: with an open one the runtime for the edge has to split the graph.
-    signature = [keras.InputSpec(shape=(1, *model.input_shape[1:]), dtype="float32")]
-    model.export(paths[2], format="litert", input_signature=signature, verbose=False)
+    for path in paths[1:]:
+        keras_t2t.export(model, path, labels=names)  # which holds it against the model, too
     return paths
 
 
 def compare(model, paths, images, labels):
     """Loads what was exported, runs the images and returns one row for each, the model first."""
-    keras_file, saved_model, tflite = paths
     expected = model.predict(images, verbose=0)
-    logits = {
-        "Keras model": expected,
-        keras_file.name: keras.saving.load_model(keras_file).predict(images, verbose=0),
-        saved_model.name: run_saved_model(saved_model, images),
-        tflite.name: run_tflite(tflite, images),
-    }
+    logits = {path.name: keras_t2t.Predictor(path).scores(images) for path in paths}
+    logits = {"Keras model": expected, **logits}
     sizes = [None, *(size_of(path) for path in paths)]
     return expected, [
         {
@@ -383,7 +358,7 @@ def main(arguments=None):
     inference = build_model(len(names))
     inference.set_weights(model.get_weights())
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = export(inference, options.out)
+    paths = export(inference, options.out, names)
     logits, rows = compare(inference, paths, test_inputs, test_labels)
     print_table(rows)
 

@@ -3,6 +3,7 @@
 from keras_t2t import inspection, layers, training
 from keras_t2t.data.class_names import decode_predictions
 from keras_t2t.data.preprocessing import Preprocessing, model_preprocessing, preprocess_input
+from keras_t2t.exporting import Predictor, export
 from keras_t2t.inspection.pyramid import feature_pyramid
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.models.variants import (
@@ -29,6 +30,7 @@ from keras_t2t.weights.loading import load_checkpoint, published_state_dict
 __version__ = "0.1.0"
 
 __all__ = [
+    "Predictor",
     "Preprocessing",
     "T2TViT",
     "T2TViT10",
@@ -48,6 +50,7 @@ __all__ = [
     "convert",
     "create",
     "decode_predictions",
+    "export",
     "feature_pyramid",
     "inspection",
     "layers",

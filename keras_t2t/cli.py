@@ -4,8 +4,12 @@ import argparse
 import contextlib
 import json
 import os
+import subprocess
 import sys
 from pathlib import Path
+
+MODEL = "a variant, such as t2t_vit_14, a .keras file or weights that tell their variant"
+EXPORTED = "; or an exported .tflite or .onnx file or SavedModel"
 
 
 def main(argv=None):
@@ -18,6 +22,7 @@ def main(argv=None):
         The exit code: 0; 1 if part of the work was skipped; 2 if the user made an error, which
         one line on stderr tells.
     """
+    argv = sys.argv[1:] if argv is None else argv
     parser = _Parser(prog="keras-t2t", description="T2T-ViT for Keras 3.")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (add_arguments, run) in COMMANDS.items():
@@ -25,7 +30,7 @@ def main(argv=None):
         add_arguments(command)
         command.set_defaults(run=run)
     try:
-        arguments = parser.parse_args(argv)
+        arguments = parser.parse_args(argv, argparse.Namespace(argv=argv))
         code = arguments.run(arguments)
         sys.stdout.flush()
         return code
@@ -69,15 +74,51 @@ def open_model(name_or_path, weights=None):
     return load_model(name_or_path)
 
 
-def _add_model(parser):
+def open_predictor(name_or_path, weights=None, labels=None, batch_size=16, threads=None):
+    """The `keras_t2t.Predictor` of a model as `open_model` takes it, or of an exported file.
+
+    Args:
+        name_or_path: As `open_model` takes it, or a `.tflite` or `.onnx` file or a SavedModel's
+            folder.
+        weights: As `open_model` takes it.
+        labels, batch_size, threads: As `keras_t2t.Predictor` takes them.
+
+    Returns:
+        A `keras_t2t.Predictor`.
+
+    Raises:
+        ValueError, OSError, ImportError: As `open_model` and `keras_t2t.Predictor`.
+    """
+    from keras_t2t.exporting import Predictor
+
+    exported = name_or_path.endswith((".tflite", ".onnx")) or Path(name_or_path).is_dir()
+    if exported and weights is not None:
+        raise ValueError(f"--weights: expected none with {name_or_path}, which holds its own")
+    source = name_or_path if exported else open_model(name_or_path, weights)
+    return Predictor(source, labels, batch_size, threads)
+
+
+def _add_model(parser, exported=""):
     parser.add_argument(
         "--model",
         required=True,
         metavar="NAME_OR_PATH",
-        help="a variant, such as t2t_vit_14, a .keras file or weights that tell their variant",
+        help=MODEL + exported,
     )
+    _add_weights(parser)
+
+
+def _add_weights(parser):
     parser.add_argument(
         "--weights", help="of a variant: published ones or a file (default imagenet)"
+    )
+
+
+def _add_threads(parser):
+    parser.add_argument(
+        "--threads",
+        type=_positive,
+        help="of a .tflite or .onnx model (default: one for each CPU core)",
     )
 
 
@@ -93,7 +134,7 @@ def _add_predict(parser):
     parser.add_argument(
         "images", nargs="+", metavar="IMAGE", help="file, folder or quoted glob pattern"
     )
-    _add_model(parser)
+    _add_model(parser, EXPORTED)
     parser.add_argument("--top", type=_positive, default=5, help="classes an image (default 5)")
     _add_labels(parser)
     parser.add_argument(
@@ -112,9 +153,9 @@ def _predict(arguments):
     code = 1 if problems else 0
     if not images:
         return code
-    model = open_model(arguments.model, arguments.weights)
-    labels = _labels(arguments)
-    for result in predict_images(model, images, arguments.top, labels, arguments.batch_size):
+    size = arguments.batch_size
+    predictor = open_predictor(arguments.model, arguments.weights, _labels(arguments), size)
+    for result in predict_images(predictor, images, arguments.top, batch_size=size):
         if "error" in result:
             code = 1
             _complain("skipped", result["error"])
@@ -126,6 +167,107 @@ def _predict(arguments):
                 name = line["name"].replace("_", " ")
                 print(f"  {line['probability']:8.2%}  {name:30}  {line['class']}")
     return code
+
+
+def _add_evaluate(parser):
+    parser.add_argument("model", metavar="MODEL", help=MODEL + EXPORTED)
+    _add_weights(parser)
+    parser.add_argument(
+        "--data",
+        required=True,
+        metavar="SOURCE",
+        help="tfds:NAME, a prepared TFDS folder, or an image folder with val/ or validation/",
+    )
+    parser.add_argument(
+        "--batch-size", type=_positive, default=64, help="images at a time (default 64)"
+    )
+    _add_threads(parser)
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def _evaluate(arguments):
+    """Measure top-1 and top-5 accuracy on the validation images of a data set."""
+    from keras_t2t.evaluate import evaluate
+
+    predictor = open_predictor(arguments.model, arguments.weights, threads=arguments.threads)
+    found = evaluate(predictor, arguments.data, arguments.batch_size)
+    if arguments.json:
+        print(json.dumps({"model": arguments.model, "data": arguments.data, **found}))
+        return 0
+    top5 = f"top-5 {found['top5']:.2%}, " if "top5" in found else ""
+    print(
+        f"top-1 {found['top1']:.2%}, {top5}{found['images']:,} images, "
+        f"{found['images_per_second']:,.1f} images/s"
+    )
+    return 0
+
+
+def _add_export(parser):
+    parser.add_argument("model", metavar="MODEL", help=MODEL)
+    parser.add_argument(
+        "destination", metavar="DEST", help="ends in .tflite or .onnx; a folder for a SavedModel"
+    )
+    _add_weights(parser)
+    parser.add_argument("--format", help="saved_model, litert or onnx (default: as DEST ends)")
+    parser.add_argument(
+        "--precision",
+        default="float32",
+        help="float32, float16, dynamic_int8 (recommended for the edge) or int8 (default float32)",
+    )
+    parser.add_argument(
+        "--batch-size",
+        type=lambda text: text if text == "dynamic" else _positive(text),
+        help="a number or dynamic (default: 1, of a SavedModel dynamic)",
+    )
+    parser.add_argument(
+        "--with-preprocessing", action="store_true", help="take uint8 pixels, not prepared images"
+    )
+    parser.add_argument("--with-softmax", action="store_true", help="give probabilities")
+    _add_labels(parser)
+    parser.add_argument(
+        "--integer-io", action="store_true", help="with int8: take and give int8 numbers"
+    )
+    parser.add_argument(
+        "--calibration", nargs="+", metavar="IMAGE", help="with int8: images to see ranges on"
+    )
+    parser.add_argument(
+        "--images", nargs="+", metavar="IMAGE", help="to verify with (default: 16 of our own)"
+    )
+    parser.add_argument("--no-verify", action="store_true", help="do not run the exported file")
+    _add_threads(parser)
+    parser.add_argument("--force", action="store_true", help="replace an existing DEST")
+
+
+def _export(arguments):
+    """Export a model as SavedModel, LiteRT or ONNX, and verify the file."""
+    import keras
+
+    from keras_t2t.exporting import export
+
+    if keras.backend.backend() != "tensorflow":
+        program = "import sys; from keras_t2t.cli import main; sys.exit(main())"
+        environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
+        environment.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        command = [sys.executable, "-c", program, *arguments.argv]
+        return subprocess.run(command, env=environment).returncode
+    with _naming_force():
+        export(
+            open_model(arguments.model, arguments.weights),
+            arguments.destination,
+            format=arguments.format,
+            precision=arguments.precision,
+            batch_size=arguments.batch_size,
+            with_preprocessing=arguments.with_preprocessing,
+            with_softmax=arguments.with_softmax,
+            labels=_labels(arguments),
+            integer_io=arguments.integer_io,
+            images=_some_images(arguments.images),
+            calibration=_some_images(arguments.calibration),
+            verify=not arguments.no_verify,
+            threads=arguments.threads,
+            overwrite=arguments.force,
+        )
+    return 0
 
 
 def _add_convert(parser):
@@ -225,10 +367,75 @@ def _finetune(arguments):
     return run(arguments.options, "finetune", "keras-t2t finetune")
 
 
+def _add_check_data(parser):
+    parser.add_argument("folder", metavar="FOLDER", help="an image folder, with train/ and val/")
+
+
+def _check_data(arguments):
+    """Look for undecodable images, empty classes, and classes that only one split has."""
+    from keras_t2t.data.check import check_data
+
+    images, problems = check_data(arguments.folder)
+    number = 0
+    for problem in problems:
+        number += 1
+        print(problem, flush=True)
+    print(f"{arguments.folder}: {images:,} image(s), {number:,} problem(s)")
+    return 1 if number else 0
+
+
+def _add_show_batch(parser):
+    parser.add_argument(
+        "data", metavar="DATA", help="tfds:NAME, a prepared TFDS folder or an image folder"
+    )
+    parser.add_argument("--out", required=True, metavar="FILE", help="the .png to write")
+    parser.add_argument(
+        "--recipe", default="published", help="a name or a recipe.yaml (default published)"
+    )
+    parser.add_argument("--images", type=_positive, default=32, help="how many (default 32)")
+    parser.add_argument("--seed", type=int, default=0, help="of the order and all draws")
+    parser.add_argument("--data-dir", help="with tfds:NAME, the folder of all TFDS data sets")
+    parser.add_argument("--manual-dir", help="with tfds:NAME, files that TFDS cannot download")
+    parser.add_argument("--force", action="store_true", help="replace an existing FILE")
+
+
+def _show_batch(arguments):
+    """Draw a batch as training would see it, with its labels."""
+    from keras_t2t.data.show import show_batch
+    from keras_t2t.data.sources import open_source
+    from keras_t2t.training.recipe import RECIPES
+    from keras_t2t.training.trainer import load_recipe
+    from keras_t2t.weights.checkpoint import replacing
+
+    if arguments.recipe in RECIPES:
+        recipe = RECIPES[arguments.recipe]()
+    elif arguments.recipe.endswith((".yaml", ".yml")):
+        recipe = load_recipe(arguments.recipe)
+    else:
+        raise ValueError(
+            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, "
+            f"got {arguments.recipe!r}"
+        )
+    source = open_source(arguments.data, "train", arguments.data_dir, arguments.manual_dir)
+    if not arguments.out.endswith(".png"):
+        raise ValueError(f"--out: expected a file that ends in .png, got {arguments.out}")
+    with _naming_force(), replacing(Path(arguments.out), arguments.force) as temporary:
+        figure = show_batch(
+            source, recipe.augmentation, recipe.preprocessing, arguments.images, arguments.seed
+        )
+        figure.savefig(temporary, dpi=120)
+    print(arguments.out)
+    return 0
+
+
 COMMANDS = {
+    "check-data": (_add_check_data, _check_data),
     "convert": (_add_convert, _convert),
+    "evaluate": (_add_evaluate, _evaluate),
+    "export": (_add_export, _export),
     "finetune": (_add_train, _finetune),
     "predict": (_add_predict, _predict),
+    "show-batch": (_add_show_batch, _show_batch),
     "summary": (_add_summary, _summary),
     "train": (_add_train, _train),
     "visualize": (_add_visualize, _visualize),
@@ -242,6 +449,18 @@ def _naming_force():
         yield
     except FileExistsError as error:
         raise ValueError(str(error).replace("overwrite=True", "--force")) from error
+
+
+def _some_images(sources, limit=100):
+    """At most `limit` of the image files behind `sources`, evenly spread; `None` for `None`."""
+    from keras_t2t.predict import find_images
+
+    if sources is None:
+        return None
+    images, problems = find_images(sources)
+    if problems:
+        raise ValueError(problems[0])
+    return [images[i * len(images) // limit] for i in range(limit)] if images[limit:] else images
 
 
 def _labels(arguments):

@@ -4,11 +4,9 @@ import glob
 import os
 from pathlib import Path
 
-import keras
 import numpy as np
 
-from keras_t2t.data.class_names import class_names, decode_predictions
-from keras_t2t.data.preprocessing import model_preprocessing
+from keras_t2t.exporting.predictor import Predictor
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
@@ -39,12 +37,11 @@ def predict_images(model, images, top=5, labels=None, batch_size=16):
     """Classifies image files, prepared as the model's weights ask.
 
     Args:
-        model: A classifier that carries its preprocessing (see `model_preprocessing`). If its last
-            layer gives logits, their softmax is reported.
+        model: A `Predictor`, or what one is made of. If the model gives logits, their softmax is
+            reported.
         images: Paths of image files.
         top: Int, number of classes for each image, default 5.
-        labels: As `class_names` takes them. `None` means ImageNet's for 1000 classes, else the
-            indices.
+        labels: As `Predictor` takes them; `None` if `model` is one.
         batch_size: Int, images at a time, default 16.
 
     Yields:
@@ -56,41 +53,28 @@ def predict_images(model, images, top=5, labels=None, batch_size=16):
         ValueError: If the model is no classifier, carries no preprocessing, or has another number
             of classes than there are labels.
     """
-    preprocessing = model_preprocessing(model)
-    shape = model.output_shape
-    if not isinstance(shape, tuple) or len(shape) != 2:
+    predictor = model if isinstance(model, Predictor) else Predictor(model, labels)
+    if predictor.preprocessing is None:
         raise ValueError(
-            f"model {model.name!r}: expected an output of shape (batch, classes), got {shape}"
+            f"model {predictor.metadata.name!r}: expected one PreprocessedImages layer, which "
+            "tells how images are prepared, got none. T2TViT(..., preprocessing=...) puts one in."
         )
-    if labels is None:
-        labels = "imagenet" if shape[1] == 1000 else [str(index) for index in range(shape[1])]
-    if len(class_names(labels)) != shape[1]:
-        raise ValueError(
-            f"labels: expected {shape[1]}, one for each output of model {model.name!r}, "
-            f"got {len(class_names(labels))}"
-        )
-    logits = getattr(model.layers[-1], "activation", None) in (None, keras.activations.linear)
-
     for start in range(0, len(images), batch_size):
         results, pixels = [], []
         for path in images[start : start + batch_size]:
             results.append({"image": os.fspath(path)})
             try:
-                pixels.append(preprocessing(path))
+                pixels.append(predictor.preprocessing(path))
             except ValueError as error:
                 results[-1]["error"] = str(error)
-        decoded = iter(())
-        if pixels:
-            scores = model.predict_on_batch(np.stack(pixels)).astype("float32")
-            if logits:
-                scores = np.exp(scores - scores.max(axis=1, keepdims=True))
-                scores /= scores.sum(axis=1, keepdims=True)
-            decoded = iter(decode_predictions(scores, top, labels))
+        rows = iter(predictor.predict(np.stack(pixels)) if pixels else ())
         for result in results:
             if "error" not in result:
+                row = next(rows)
+                best = np.argsort(-row, kind="stable")[:top]
+                named = [(*predictor.classes[index], float(row[index])) for index in best]
                 result["predictions"] = [
-                    {"class": class_id, "name": name, "probability": probability}
-                    for class_id, name, probability in next(decoded)
+                    dict(zip(("class", "name", "probability"), line, strict=True)) for line in named
                 ]
             yield result
 

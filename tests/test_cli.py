@@ -3,6 +3,7 @@
 import json
 import os
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -213,3 +214,76 @@ def test_a_reader_that_leaves_is_no_error(model_file, monkeypatch, capsys):
         monkeypatch.setattr(sys, "stdout", stdout)
         assert main(["predict", str(PHOTOS), "--model", model_file]) == 0
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.tensorflow
+def test_export_then_evaluate_and_predict(folder, model_file, capsys):
+    """As a user does: one model, two files, the same accuracy and the same classes."""
+    labels = folder / "labels.txt"
+    labels.write_text("first\nsecond\nthird\nfourth\n")
+    for name in ("0_first", "1_second", "2_third", "3_fourth"):
+        (folder / "data" / "val" / name).mkdir(parents=True)
+    best = probabilities(keras.saving.load_model(model_file), folder / "china.jpg").argmax()
+    named = sorted(path for path in (folder / "data" / "val").iterdir())[best]
+    shutil.copy(folder / "china.jpg", named / "china.jpg")
+
+    for name in ("small.tflite", "served"):
+        destination = str(folder / name)
+        arguments = ["export", model_file, destination, "--labels", str(labels)]
+        assert main(arguments) == 0
+        out, _ = capsys.readouterr()
+        assert out.splitlines()[0] == destination and "kept" in out
+        assert main(arguments) == 2
+        assert f"{destination} exists. Pass --force" in capsys.readouterr().err
+        assert main([*arguments, "--force", "--no-verify", "--with-preprocessing"]) == 0
+        capsys.readouterr()
+        assert main(["evaluate", destination, "--data", str(folder / "data"), "--json"]) == 0
+        found = json.loads(capsys.readouterr().out)
+        assert found["top1"] == 1.0 and found["images"] == 1 and "top5" not in found
+        image = str(folder / "china.jpg")
+        assert main(["predict", image, "--model", destination, "--top", "1", "--json"]) == 0
+        (prediction,) = json.loads(capsys.readouterr().out)["predictions"]
+        assert prediction["class"] == str(best)
+        assert prediction["name"] == ["first", "second", "third", "fourth"][best]
+
+    assert main(["evaluate", model_file, "--data", str(folder / "data")]) == 0
+    assert capsys.readouterr().out.startswith("top-1 100.00%, 1 images, ")
+
+
+@pytest.mark.tensorflow
+def test_errors_of_export_are_one_line(model_file, folder, capsys):
+    destination = str(folder / "small.tflite")
+    broken = folder / "broken.tflite"
+    broken.write_bytes(b"no model")
+    cases = {
+        "`precision` must be one of": ["--precision", "int4"],
+        "calibration: expected some 16 to 100 images": ["--precision", "int8"],
+        "empty: no such file": ["--precision", "int8", "--calibration", str(folder / "empty")],
+        "notes.txt: not an image": ["--images", str(folder / "notes.txt")],
+        "argument --batch-size: expected an integer of at least 1": ["--batch-size", "few"],
+        "--weights: expected none with": ["--weights", "imagenet"],
+    }
+    for message, arguments in cases.items():
+        assert main(["export", model_file, destination, *arguments]) == 2, arguments
+        out, err = capsys.readouterr()
+        assert err.startswith("keras-t2t: error: ") and err.count("\n") == 1
+        assert message in err and out == ""
+    assert main(["predict", str(folder / "china.jpg"), "--model", str(broken)]) == 2
+    assert "broken.tflite: is not a complete LiteRT model" in capsys.readouterr().err
+    assert main(["evaluate", str(broken), "--data", str(folder / "nowhere")]) == 2
+    capsys.readouterr()
+    assert not (folder / "small.tflite").exists()
+
+
+def test_export_starts_tensorflow_in_a_process_of_its_own(monkeypatch):
+    """On the backends that cannot export; what it starts is what was asked for."""
+    started = []
+
+    def run(command, env):
+        started.append((command[-3:], env["KERAS_BACKEND"]))
+        return subprocess.CompletedProcess(command, 7)
+
+    monkeypatch.setattr(keras.backend, "backend", lambda: "jax")
+    monkeypatch.setattr(subprocess, "run", run)
+    assert main(["export", "t2t_vit_7", "model.tflite"]) == 7
+    assert started == [(["export", "t2t_vit_7", "model.tflite"], "tensorflow")]

@@ -1,0 +1,86 @@
+"""What a model file says about itself, so that whoever loads it need not ask its maker."""
+
+import dataclasses
+import json
+
+from keras_t2t.data.class_names import class_names
+from keras_t2t.data.preprocessing import Preprocessing
+
+# The name under which files carry it: an asset of a SavedModel, a file packed into a LiteRT model,
+# a property of an ONNX model.
+NAME = "keras_t2t.json"
+LABELS_NAME = "labels.txt"
+
+
+@dataclasses.dataclass(frozen=True)
+class Metadata:
+    """What a model file says about itself.
+
+    Args:
+        name: Str, the model's name.
+        output: `"logits"`, `"probabilities"` or `"outputs"`, what comes out.
+        pixels: Bool, whether uint8 pixels go in, not images that are normalised.
+        preprocessing: The `Preprocessing` that images need, or `None` if it is not known.
+        classes: Tuple of (class id, name) in the order of the outputs, or `None`.
+        precision: `"float32"`, `"float16"`, `"dynamic_int8"` or `"int8"`.
+    """
+
+    name: str
+    output: str = "outputs"
+    pixels: bool = False
+    preprocessing: Preprocessing | None = None
+    classes: tuple[tuple[str, str], ...] | None = None
+    precision: str = "float32"
+
+    def to_json(self):
+        """The metadata as a JSON text."""
+        return json.dumps({"keras_t2t": 1, **dataclasses.asdict(self)}, indent=1) + "\n"
+
+    @classmethod
+    def from_json(cls, text, path):
+        """The metadata in a text that `to_json` wrote.
+
+        Raises:
+            ValueError: If the text is anything else; `path` is named in the message.
+        """
+        try:
+            values = json.loads(text)
+            if values.pop("keras_t2t") != 1:
+                raise ValueError("of a later version")
+            if values["preprocessing"] is not None:
+                values["preprocessing"] = Preprocessing(**values["preprocessing"])
+            if values["classes"] is not None:
+                values["classes"] = tuple((str(key), str(name)) for key, name in values["classes"])
+            return cls(**values)
+        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            raise ValueError(f"{path}: its metadata, {NAME}, cannot be read ({error})") from None
+
+    def labels(self):
+        """The class names, one a line."""
+        return "".join(f"{name}\n" for _, name in self.classes)
+
+
+def classes_of(labels, count, name):
+    """The classes of a model.
+
+    Args:
+        labels: As `class_names` takes them. `None` means ImageNet's for 1000 outputs.
+        count: Int, the model's outputs.
+        name: Str, the model's name.
+
+    Returns:
+        Tuple of (class id, name), or `None` if their names are not known.
+
+    Raises:
+        ValueError: If there is another number of labels, or their list is unknown.
+    """
+    if labels is None:
+        if count != 1000:
+            return None
+        labels = "imagenet"
+    classes = tuple(class_names(labels))
+    if len(classes) != count:
+        raise ValueError(
+            f"labels: expected {count}, one for each output of model {name!r}, got {len(classes)}"
+        )
+    return classes

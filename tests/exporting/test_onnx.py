@@ -1,0 +1,47 @@
+"""ONNX files, run by ONNX Runtime."""
+
+import numpy as np
+import pytest
+from exporting.trained import inputs, photos, trained_model
+
+import keras_t2t
+
+pytestmark = pytest.mark.tensorflow
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+
+# Layers that are not rearranged have TensorFlow's Erfc, which ONNX lacks.
+@pytest.mark.parametrize("flavor", ["plain", "ghost"])
+def test_equals_the_model(flavor, tmp_path):
+    model, path = trained_model(flavor=flavor), tmp_path / "model.onnx"
+    found = keras_t2t.export(model, path, batch_size="dynamic", with_softmax=True, verbose=False)
+    assert found["passed"] and found["opset"] == 18
+    proto = onnx.load(path)
+    assert [entry.version for entry in proto.opset_import if entry.domain == ""] == [18]
+    assert [value.name for value in proto.graph.input] == ["images"]
+    assert [value.name for value in proto.graph.output] == ["probabilities"]
+    expected = np.asarray(model(inputs(3), training=False))
+    np.testing.assert_allclose(keras_t2t.Predictor(path).predict(inputs(3)), expected, atol=1e-5)
+
+
+@pytest.mark.parametrize("precision", ["float16", "dynamic_int8"])
+def test_smaller_precisions(precision, tmp_path):
+    model, path = trained_model(depth=1, embed_dim=96), tmp_path / "model.onnx"
+    found = keras_t2t.export(model, path, precision=precision, images=inputs(8), verbose=False)
+    assert found["correlation"] > 0.999
+    # In float32 the weights alone would take four bytes each.
+    assert found["bytes"] < 0.8 * 4 * model.count_params()
+
+
+def test_pixels_in(tmp_path):
+    import onnxruntime
+
+    model, path = trained_model(classifier_activation=None), tmp_path / "model.onnx"
+    assert keras_t2t.export(model, path, with_preprocessing=True, verbose=False)["passed"]
+    session = onnxruntime.InferenceSession(path)
+    (image,) = photos(1, size=(32, 40))
+    (found,) = session.run(["logits"], {"images": image[None]})
+    prepared = (image / 255 - [0.485, 0.456, 0.406]) / [0.229, 0.224, 0.225]
+    expected = np.asarray(model(prepared[None].astype("float32"), training=False))
+    np.testing.assert_allclose(found, expected, atol=2e-5)

@@ -1,0 +1,125 @@
+"""`keras_t2t.Predictor`: the same answers from every file."""
+
+import keras
+import numpy as np
+import pytest
+from exporting.trained import inputs, photos, trained_model
+from PIL import Image
+
+import keras_t2t
+from keras_t2t.evaluate import evaluate
+
+tensorflow = pytest.mark.tensorflow
+NAMES = ["ant", "bee", "cat", "dog", "eel", "fox"]
+
+
+@pytest.fixture(scope="module")
+def model():
+    return trained_model()
+
+
+@pytest.fixture(scope="module")
+def files(model, tmp_path_factory):
+    """The model in every kind of file."""
+    folder = tmp_path_factory.mktemp("files")
+    model.save(folder / "model.keras")
+    quietly = {"verify": False, "verbose": False, "labels": NAMES}
+    keras_t2t.export(model, folder / "model.tflite", **quietly)
+    keras_t2t.export(model, folder / "pixels.tflite", with_preprocessing=True, **quietly)
+    keras_t2t.export(model, folder / "model.onnx", with_softmax=True, **quietly)
+    keras_t2t.export(model, folder / "saved", with_preprocessing=True, **quietly)
+    return folder
+
+
+@tensorflow
+@pytest.mark.parametrize(
+    "name", ["model.keras", "model.tflite", "pixels.tflite", "model.onnx", "saved"]
+)
+def test_every_file_gives_the_same_probabilities(name, model, files, tmp_path):
+    whole = photos(5)
+    prepare = keras_t2t.model_preprocessing(model)
+    expected = np.asarray(model(np.stack([prepare(photo) for photo in whole]), training=False))
+    predictor = keras_t2t.Predictor(files / name, batch_size=2)
+    assert [class_name for _, class_name in predictor.classes] == (
+        list("012345") if name == "model.keras" else NAMES
+    )
+    assert predictor.preprocessing == prepare and predictor.input_shape[1:] == (32, 40, 3)
+    Image.fromarray(whole[1]).save(tmp_path / "photo.png")
+    mixed = [whole[0], tmp_path / "photo.png", Image.fromarray(whole[2]), *whole[3:]]
+    probabilities = predictor.predict(mixed)
+    assert probabilities.dtype == np.float32
+    np.testing.assert_allclose(probabilities, expected, atol=1e-5)
+    prepared = np.stack([prepare(photo) for photo in whole])
+    np.testing.assert_allclose(predictor.predict(prepared), expected, atol=1e-5)
+    assert predictor.predict([]).shape == (0, 6)
+
+
+def test_a_keras_model_on_any_backend():
+    x = keras.Input((4, 4, 1))
+    logits = keras.layers.Dense(3)(keras.layers.Flatten()(x))
+    model = keras.Model(x, logits)
+    images = inputs(3, (4, 4, 1))
+    predictor = keras_t2t.Predictor(model, labels=["ant", "bee", "cat"], batch_size=2)
+    kernel, bias = model.get_weights()
+    expected = np.exp(images.reshape(3, 16) @ kernel + bias)
+    expected /= expected.sum(axis=1, keepdims=True)
+    np.testing.assert_allclose(predictor.predict(images), expected, atol=1e-5)
+    with pytest.raises(ValueError, match="images: the model does not say how they are prepared"):
+        predictor.predict(photos(1))
+    with pytest.raises(ValueError, match="images: expected shape \\(n, 4, 4, 1\\)"):
+        predictor.predict(images[0])
+    with pytest.raises(ValueError, match="labels: expected 3, one for each output"):
+        keras_t2t.Predictor(model, labels=["ant"])
+
+
+def test_no_classifier():
+    x = keras.Input((4, 4, 1))
+    for outputs in (x, keras.layers.Flatten()(x)[:, None]):
+        with pytest.raises(ValueError, match="expected an output of shape \\(batch, classes\\)"):
+            keras_t2t.Predictor(keras.Model(x, outputs))
+
+
+@tensorflow
+@pytest.mark.parametrize("name", ["model.keras", "model.tflite", "model.onnx", "saved"])
+def test_damaged_files(name, files, tmp_path):
+    path = tmp_path / name
+    if name == "saved":
+        path.mkdir()
+        content = (files / name / "saved_model.pb").read_bytes()
+        (path / "saved_model.pb").write_bytes(content[: len(content) // 2])
+    else:
+        content = (files / name).read_bytes()
+        path.write_bytes(content[: len(content) // 2])
+    with pytest.raises(ValueError, match=f"{path}.*(cannot be read as|is not a complete)") as error:
+        keras_t2t.Predictor(path)
+    assert "\n" not in str(error.value)
+
+
+def test_files_that_are_none(tmp_path):
+    (tmp_path / "model.txt").touch()
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(ValueError, match="expected a .keras, .tflite or .onnx file or the folder"):
+        keras_t2t.Predictor(tmp_path / "model.txt")
+    with pytest.raises(ValueError, match="expected the folder of a SavedModel"):
+        keras_t2t.Predictor(tmp_path / "folder")
+    with pytest.raises(FileNotFoundError, match="There is no model file"):
+        keras_t2t.Predictor(tmp_path / "missing.onnx")
+
+
+@tensorflow
+def test_accuracy_counts_the_right_answers(model, files):
+    whole = np.stack(photos(40, seed=3))
+    predictor = keras_t2t.Predictor(files / "model.tflite")
+    probabilities = keras_t2t.Predictor(model).predict(list(whole))
+    ranks = np.argsort(-probabilities, axis=1)
+    # 20 images with their best class, 12 with their third, 8 with their last of six.
+    labels = np.concatenate((ranks[:20, 0], ranks[20:32, 2], ranks[32:, 5]))
+    found = evaluate(predictor, (whole, labels), batch_size=16)
+    assert found["images"] == 40 and found["images_per_second"] > 0
+    assert found["top1"] == pytest.approx(20 / 40) and found["top5"] == pytest.approx(32 / 40)
+
+
+@tensorflow
+def test_data_of_more_classes_are_refused(files):
+    with pytest.raises(ValueError, match="data: expected at most the 6 classes"):
+        evaluate(keras_t2t.Predictor(files / "model.keras"), (np.stack(photos(1)), np.array([6])))
