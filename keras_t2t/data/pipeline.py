@@ -11,7 +11,7 @@ from keras_t2t.data.erasing import random_erasing
 from keras_t2t.data.image_files import load_image
 from keras_t2t.data.mixing import mix
 from keras_t2t.data.randaugment import rand_augment
-from keras_t2t.data.sources import IndexedSource
+from keras_t2t.data.sources import IndexedSource, shuffled_index
 
 BAD_IMAGES = ("error", "skip")
 GROUP = 8
@@ -284,9 +284,7 @@ def _in_random_order(source, seed, start_step, steps, batch_size, shard):
 
         def read(number):
             epoch = number // (own * steps)
-            chosen = tf.random.experimental.index_shuffle(
-                position(number), tf.stack([seed, epoch]), len(source) - 1
-            )
+            chosen = shuffled_index(position(number), (seed, epoch), len(source))
             return epoch, position(number), *source.read(chosen)
 
         numbers = tf.data.Dataset.counter(start_step * own)

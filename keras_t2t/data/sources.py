@@ -19,6 +19,7 @@ IN_MEMORY_BYTES = 2**31
 # Of a stream, whose images lie around it in the order of the files.
 SHUFFLE_BUFFER = 10_000
 FILES_AT_ONCE = 16
+ROUNDS = 24
 
 
 def open_source(spec, split, data_dir=None, manual_dir=None):
@@ -191,17 +192,15 @@ class RecordSource(StreamSource):
         files = tf.data.Dataset.from_tensor_slices(pieces)
         if order is None:
             return files.flat_map(self._records).map(self._example)
-        order = tf.stack(order)
-        shuffled = tf.random.experimental.index_shuffle
         number = len(pieces[0])
         files = tf.data.Dataset.range(number).map(
-            lambda i: tuple(tf.gather(piece, shuffled(i, order, number - 1)) for piece in pieces)
+            lambda i: tuple(tf.gather(piece, shuffled_index(i, order, number)) for piece in pieces)
         )
         records = files.interleave(
             self._records, cycle_length=FILES_AT_ONCE, num_parallel_calls=FILES_AT_ONCE
         )
         # Still encoded, and so a tenth of the size.
-        records = records.shuffle(SHUFFLE_BUFFER, _scrambled(order))
+        records = _shuffled(records, order)
         return records.map(self._example, num_parallel_calls=tf.data.AUTOTUNE)
 
     def _pieces(self, index, count):
@@ -372,6 +371,28 @@ def _tensor(values):
         return tf.convert_to_tensor(values)
 
 
-def _scrambled(order):
-    """A single seed for `shuffle` out of a pair; far-away ones for neighbouring epochs."""
-    return tf.random.stateless_uniform((), order, None, None, "int64")
+def shuffled_index(index, order, size):
+    """Where a permutation of `size` numbers that `order`, two integers, decides puts an index."""
+    return tf.raw_ops.RandomIndexShuffle(
+        index=tf.cast(index, tf.int64),
+        seed=tf.stack([*order, tf.zeros((), tf.int64)]),
+        max_index=tf.constant(size - 1, tf.int64),
+        # The four of `tf.random.experimental.index_shuffle` leave traces of the old order.
+        rounds=ROUNDS,
+    )
+
+
+def _shuffled(records, order):
+    """`records.shuffle`, whose order is also one of TensorFlow's global seed, without that."""
+    spec = records.element_spec
+    shuffled = tf.raw_ops.ShuffleDataset(
+        input_dataset=tf.data.experimental.to_variant(records),
+        buffer_size=SHUFFLE_BUFFER,
+        seed=order[0],
+        # Two zeros would mean a random order.
+        seed2=order[1] + 1,
+        output_types=[part.dtype for part in spec],
+        output_shapes=[part.shape for part in spec],
+        reshuffle_each_iteration=False,
+    )
+    return tf.data.experimental.from_variant(shuffled, spec)
