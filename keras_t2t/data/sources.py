@@ -178,6 +178,28 @@ class EncodedSource(IndexedSource):
         return tf.gather(self._encoded, index), tf.gather(self._labels, index), name
 
 
+class DataSource(IndexedSource):
+    """One split of a TFDS data set in ArrayRecord files."""
+
+    def __init__(self, name, builder, split, keys, class_names, num_classes, channels):
+        import tensorflow_datasets as tfds
+
+        size = builder.info.splits[split].num_examples
+        super().__init__(name, size, class_names, num_classes, channels)
+        decoders = {keys[0]: tfds.decode.SkipDecoding()}
+        self._records = builder.as_data_source(split, decoders=decoders)
+        self._keys = keys
+
+    def read(self, index):
+        def example(index):
+            found = self._records[int(index)]
+            return found[self._keys[0]], np.int64(found[self._keys[1]])
+
+        image, label = tf.numpy_function(example, [index], (tf.string, tf.int64), stateful=False)
+        name = tf.strings.format(self.name + ", example {}", index)
+        return tf.ensure_shape(image, ()), tf.ensure_shape(label, ()), name
+
+
 class RecordSource(StreamSource):
     """The TFRecord files of one split of a TFDS data set."""
 
@@ -226,7 +248,7 @@ def _tfds_source(builder, split):
     if split not in splits:
         if split == "train" or "test" not in splits:
             raise ValueError(
-                f"{builder.info.full_name}: has no {split!r} split, but {list(splits)}"
+                f"{builder.info.full_name}: expected a {split!r} split, got {', '.join(splits)}"
             )
         split = "test"
     name = f"{builder.info.full_name} {split}"
@@ -234,6 +256,8 @@ def _tfds_source(builder, split):
     image, label = (builder.info.features[key] for key in keys)
     class_names = _names(label)
     described = (class_names, label.num_classes, image.shape[-1])
+    if builder.info.file_format.value == "array_record":
+        return DataSource(name, builder, split, keys, *described)
     if splits[split].num_bytes > IN_MEMORY_BYTES:
         return RecordSource(name, builder, split, keys, *described)
     encoded, labels = _read_all(builder, split, keys)
@@ -261,7 +285,13 @@ def _named_builder(name, data_dir, manual_dir):
         raise ValueError(f"tfds:{name}: TFDS knows no data set of this name") from error
     if not builder.data_path.exists():
         config = tfds.download.DownloadConfig(manual_dir=manual_dir)
-        builder.download_and_prepare(download_config=config)
+        try:
+            builder.download_and_prepare(download_config=config)
+        except (AssertionError, tf.errors.NotFoundError) as error:
+            # So TFDS says that there are no files which it cannot download.
+            reason = " ".join(str(error).split())
+            message = f"manual_dir: expected the files of {name}, got {manual_dir}: {reason}"
+            raise ValueError(message) from error
     return builder
 
 
