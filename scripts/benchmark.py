@@ -113,6 +113,7 @@ class Worker:
         self.process = subprocess.Popen(
             command,
             env=environment(case),
+            cwd=SCRIPTS,  # -m puts the working folder before all others
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -194,7 +195,9 @@ def write_onnx(cases, folder):
         case["onnx"] = path
     if foreign:
         command = [sys.executable, "-m", "benchmarking.onnx_file", json.dumps(foreign[0]), path]
-        done = subprocess.run(command, env=environment(foreign[0]), capture_output=True, text=True)
+        done = subprocess.run(
+            command, env=environment(foreign[0]), cwd=SCRIPTS, capture_output=True, text=True
+        )
         if done.returncode:
             sys.exit(done.stderr[-3000:])
 

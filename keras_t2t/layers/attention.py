@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_t2t.layers.chunked_attention import chunked_attention
-from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
+from keras_t2t.layers.composite import CompositeLayer, is_plain, on_tokens, split_seed
 from keras_t2t.layers.squeeze_excite import SqueezeExcite
 from keras_t2t.layers.validation import positive_int, positive_number, rate
 
@@ -104,9 +104,18 @@ class SelfAttention(CompositeLayer):
         """Creates what `query_key_value` computes with."""
         self.qkv = self.linear(3 * dim, input_shape, "qkv", use_bias=self.qkv_bias, seed=seed)
 
-    def query_key_value(self, inputs):
-        """Queries, keys and values of the input, each `(batch, tokens, dim)`."""
-        return ops.split(on_tokens(self.qkv, inputs), 3, axis=-1)
+    def query_key_value(self, inputs, class_token_only=False):
+        """Queries, keys and values of the input, each `(batch, tokens, dim)`.
+
+        With `class_token_only` there is but one query.
+        """
+        if class_token_only and is_plain(self.qkv) and not self.qkv_bias:
+            kernel = ops.cast(self.qkv.kernel, inputs.dtype)
+            query, rest = kernel[:, : kernel.shape[1] // 3], kernel[:, kernel.shape[1] // 3 :]
+            rest = on_tokens(lambda x: ops.matmul(x, rest), inputs)
+            return ops.matmul(inputs[:, :1], query), *ops.split(rest, 2, axis=-1)
+        query, key, value = ops.split(on_tokens(self.qkv, inputs), 3, axis=-1)
+        return query[:, :1] if class_token_only else query, key, value
 
     def attention(self, query, key):
         """The attention of each token to every other: `(batch, heads, tokens, tokens)`."""
@@ -133,10 +142,7 @@ class SelfAttention(CompositeLayer):
         return self.attention(query, key)
 
     def call(self, inputs, training=False, class_token_only=False):
-        query, key, value = self.query_key_value(inputs)
-        if class_token_only:
-            query = query[:, :1]
-        return self.mix(query, key, value, training)
+        return self.mix(*self.query_key_value(inputs, class_token_only), training)
 
     def mix(self, query, key, value, training=False):
         """What `call` gives for these queries, keys and values, each `(batch, tokens, dim)`."""

@@ -58,7 +58,7 @@ def test_each_product_is_run_forward_and_backward(training, expected, monkeypatc
 
     monkeypatch.setattr(f"benchmarking.products._{keras.backend.backend()}", fake)
     timer({(1, 6, 4, 5, False): 1, (3, 2, 4, 5, True): 1}, training, "float32")
-    assert len(shapes) == expected
+    assert len(shapes) == 3 * expected
     for (*batch, rows, columns, transpose_a), (*_, inner, outer, transpose_b) in shapes:
         assert len(batch) in (0, 1)
         assert (rows if transpose_a else columns) == (outer if transpose_b else inner)
@@ -114,7 +114,7 @@ def test_plot():
         for size in (112, 224)
     ]
     figure = plot(rows)
-    assert [axis.get_title() for axis in figure.axes] == [
+    assert [axis.get_title("left") for axis in figure.axes] == [
         "whole network",
         "stem: all before the encoder",
     ]
