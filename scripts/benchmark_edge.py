@@ -7,8 +7,8 @@
 Exports each variant for LiteRT in every precision and as ONNX (files that are there already are
 taken as they are), then runs all of them in turn on one image, round after round, so that whatever
 else the machine does slows all of them alike. Times are medians, ratios are to OpenVINO in float32
-on our ONNX file, whose arrangement is the same. Weights are fresh: speed and size do not depend on
-them.
+on our ONNX file, which has the arrangement of the LiteRT file; what OpenVINO makes of the graph as
+Keras draws it stands beside it. Weights are fresh: speed and size do not depend on them.
 """
 
 import argparse
@@ -24,8 +24,13 @@ import numpy as np
 
 import keras_t2t
 from keras_t2t.exporting.litert import xnnpack_partitions
+from keras_t2t.exporting.metadata import Metadata
+from keras_t2t.exporting.onnx import write_onnx
+from keras_t2t.exporting.rebuilding import for_inference
 from keras_t2t.exporting.runners import open_runner
+from keras_t2t.exporting.serving import serving_model
 
+ONNX, PLAIN = "ONNX Runtime float32", "ONNX Runtime, plain graph"
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 SIZE = 224
 
@@ -34,12 +39,16 @@ def export(variant, folder):
     """The paths of all exports of a variant: `{name: path}`."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {f"LiteRT {name}": folder / f"{variant}_{name}.tflite" for name in PRECISIONS}
-    paths["ONNX Runtime float32"] = folder / f"{variant}.onnx"
+    paths |= {ONNX: folder / f"{variant}.onnx", PLAIN: folder / f"{variant}_plain.onnx"}
     missing = {name: path for name, path in paths.items() if not path.exists()}
     if missing:
         model = keras_t2t.create(variant, classifier_activation=None)
         images = np.random.default_rng(0).normal(size=(16, SIZE, SIZE, 3)).astype("float32")
     for name, path in missing.items():
+        if name == PLAIN:
+            metadata = Metadata(variant, "logits")
+            write_onnx(path, serving_model(for_inference(model)[0], metadata), 1, metadata)
+            continue
         precision = name.split()[-1]
         calibration = images if precision == "int8" else None
         keras_t2t.export(
@@ -85,18 +94,19 @@ def report(variant, paths, threads, rounds):
     runs = {name: open_runner(path, threads).run for name, path in paths.items()}
     reference = "OpenVINO float32"
     try:
-        runs[reference] = openvino_runner(paths["ONNX Runtime float32"], threads)
+        runs[reference] = openvino_runner(paths[ONNX], threads)
+        runs["OpenVINO, plain graph"] = openvino_runner(paths[PLAIN], threads)
     except ImportError:
         print("OpenVINO is not installed: no ratios.")
     seconds = measure(runs, image, rounds)
     print(f"\n{variant}, {SIZE} px, batch 1, {threads} thread(s), median of {rounds}")
-    print(f"{'':22}{'ms':>8}{'ratio':>8}{'MB':>8}  XNNPACK partitions")
+    print(f"{'':26}{'ms':>8}{'ratio':>8}{'MB':>8}  XNNPACK partitions")
     for name, value in seconds.items():
         ratio = f"{value / seconds[reference]:.2f}" if reference in seconds else ""
         path = paths.get(name)
         size = f"{path.stat().st_size / 1e6:.2f}" if path else ""
         partitions = xnnpack_partitions(path) if name.startswith("LiteRT") else ""
-        print(f"{name:22}{1000 * value:8.2f}{ratio:>8}{size:>8}  {partitions}")
+        print(f"{name:26}{1000 * value:8.2f}{ratio:>8}{size:>8}  {partitions}")
 
 
 def main():

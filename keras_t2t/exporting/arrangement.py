@@ -258,40 +258,71 @@ class ArrangedT2TBlock(Arranged):
 
 
 class ArrangedEncoderBlock(Arranged):
-    """A plain encoder block; with `token_only` its output is the class token alone."""
+    """A plain encoder block."""
 
-    def __init__(self, block, token_only=False):
+    def __init__(self, block):
         super().__init__(block)
-        self.token_only = token_only
         self.num_heads, self.epsilon = block.num_heads, block.norm1.epsilon
         kernel, bias = behind(block.norm1, block.attention.qkv)
-        kernel, bias = scaled_queries(kernel, bias, block.attention)
-        dim = kernel.shape[1] // 3
-        if token_only:
-            self.query = self.linear(kernel[:, :dim], bias[:dim])
-            self.key_value = self.linear(kernel[:, dim:], bias[dim:])
-        else:
-            self.qkv = self.linear(kernel, bias)
+        self.build_attention(*scaled_queries(kernel, bias, block.attention))
         self.projection = self.linear(*weights_of(block.attention.projection))
         self.mlp = ArrangedMLP(self, block.norm2, block.mlp)
 
-    def call(self, x):
-        normed = standardize(x, self.epsilon)
-        if self.token_only:
-            x = x[:, :1]
-            query = self.query(normed[:, :1])
-            key, value = tf.split(self.key_value(normed), 2, axis=-1)
-        else:
-            query, key, value = tf.split(self.qkv(normed), 3, axis=-1)
-        query, key, value = map(self.heads, (query, key, value))
+    def build_attention(self, kernel, bias):
+        self.qkv = self.linear(kernel, bias)
+
+    def attend(self, x):
+        """What the attention reads out of the tokens, before the projection."""
+        query, key, value = map(self.heads, tf.split(self.qkv(x), 3, axis=-1))
         attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
         y = tf.transpose(tf.matmul(attention, value), (0, 2, 1, 3))
-        x = x + self.projection(tf.reshape(y, (-1, x.shape[1], x.shape[2])))
+        return tf.reshape(y, (-1, *x.shape[1:]))
+
+    def call(self, x):
+        y = self.attend(standardize(x, self.epsilon))
+        x = x[:, : y.shape[1]] + self.projection(y)
         return x + self.mlp(x)
 
     def heads(self, x):
         shape = (-1, x.shape[1], self.num_heads, x.shape[2] // self.num_heads)
         return tf.transpose(tf.reshape(x, shape), (0, 2, 1, 3))
+
+
+class ClassTokenBlock(ArrangedEncoderBlock):
+    """The last encoder block, of which the class token alone is read.
+
+    With one query, a head's keys and values need not be computed: what the query asks of the keys
+    it can ask of the tokens, `q . (W n) = (q W) . n`, and the mean of the values is the value of
+    the tokens' mean. The keys' bias is the same for all tokens, so that the softmax takes it out.
+    """
+
+    def build_attention(self, kernel, bias):
+        query, key, value = np.split(kernel, 3, axis=1)
+        query_bias, _, value_bias = np.split(bias, 3)
+        heads = self.num_heads
+        self.query = self.linear(query, query_bias)
+        self.keys = [self.linear(part.T) for part in np.split(key, heads, axis=1)]
+        self.values = [
+            self.linear(part, part_bias)
+            for part, part_bias in zip(
+                np.split(value, heads, axis=1), np.split(value_bias, heads), strict=True
+            )
+        ]
+
+    def attend(self, x):
+        queries = tf.split(self.query(x[:, :1]), self.num_heads, axis=-1)
+        asked = joined([ask(query) for ask, query in zip(self.keys, queries, strict=True)], axis=1)
+        attention = tf.nn.softmax(tf.matmul(asked, x, transpose_b=True))
+        means = tf.split(tf.matmul(attention, x), self.num_heads, axis=1)
+        return joined([value(mean) for value, mean in zip(self.values, means, strict=True)], -1)
+
+
+def joined(parts, axis, most=4):
+    """The parts, one behind the other: XNNPACK joins few at a time."""
+    while len(parts) > 1:
+        groups = [parts[start : start + most] for start in range(0, len(parts), most)]
+        parts = [tf.concat(group, axis) if len(group) > 1 else group[0] for group in groups]
+    return parts[0]
 
 
 def standardize(x, epsilon):
@@ -356,7 +387,7 @@ def _fused(model):
         if type(layer) is EncoderBlock and layer.flavor == "plain":
             pooling = reader(after) if type(after) is keras.layers.LayerNormalization else None
             if isinstance(pooling, TokenPooling) and pooling.mode == "token":
-                arranged[layer] = functools.partial(ArrangedEncoderBlock, layer, token_only=True)
+                arranged[layer] = functools.partial(ClassTokenBlock, layer)
     return arranged
 
 

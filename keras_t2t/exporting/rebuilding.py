@@ -28,19 +28,19 @@ def rebuilt(model, replace):
 
 
 def functional(model):
-    """A functional or sequential model as a functional one, which shares its layers.
+    """A functional or sequential model as a plain functional one, which shares its layers.
 
     Raises:
         ValueError: If the model is subclassed.
     """
     if isinstance(model, keras.Sequential):
-        return keras.Model(model.inputs, model.outputs, name=model.name)
+        return keras.Model(model.inputs[0], model.outputs[0], name=model.name)
     if not hasattr(model, "operations"):
         raise ValueError(
             f"model {model.name!r}: expected a functional or sequential keras.Model, "
             f"got a {type(model).__name__}"
         )
-    return model
+    return keras.Model(model.input, model.output, name=model.name)
 
 
 def for_inference(model):

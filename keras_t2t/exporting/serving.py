@@ -43,8 +43,8 @@ class Normalize(keras.layers.Layer):
 def prepare_pixels(images, preprocessing):
     """`Preprocessing.__call__` as a TensorFlow graph: resize, centre crop, normalise.
 
-    Pillow resizes 8-bit images in two passes, the width first, and rounds after each; so does this,
-    half up.
+    Pillow resizes 8-bit images in two passes and rounds after each, half up. So does this, the
+    width first; where Pillow takes the height first, one pixel in four differs by one in 255.
 
     Args:
         images: uint8 tensor (batch, rows, columns, channels) of any size.

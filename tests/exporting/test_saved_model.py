@@ -95,8 +95,9 @@ def test_preprocessing_in_the_graph_is_pillows(size, target, crop, interpolation
     (photo,) = photos(1, size)
     found = np.asarray(prepare_pixels(photo[None], preprocessing)[0])
     difference = 255 * np.abs(found - preprocessing(photo)) * preprocessing.std
-    assert difference.mean() < 0.05
     assert difference.max() < 2.01
+    # Since Pillow 13 the height goes first where that is cheaper, never where the image grows.
+    assert difference.mean() < (0.02 if max(size) <= min(target) else 0.4)
 
 
 def test_grey_files():
