@@ -1,5 +1,6 @@
 """Checkpoints: all arrays of a run in one file, written whole or not at all."""
 
+import contextlib
 import json
 import os
 import warnings
@@ -85,7 +86,8 @@ class Checkpoints:
             try:
                 return path, *read(path)
             except _DAMAGE as error:
-                path.rename(path.with_suffix(".npz.damaged"))
+                with contextlib.suppress(FileNotFoundError):  # Another host was faster.
+                    path.rename(path.with_suffix(".npz.damaged"))
                 warnings.warn(
                     f"{path} is damaged ({error}) and skipped; it is now called {path.name}"
                     ".damaged.",

@@ -3,6 +3,7 @@
 import argparse
 import dataclasses
 import signal
+import sys
 
 import jsonargparse
 
@@ -30,7 +31,8 @@ def run(arguments, default_recipe, command):
     """
     recipe, options, out = parse(arguments, default_recipe, command)
     try:
-        history = train(recipe, options.pop("data"), out, **options)
+        verbose = 1 if sys.stdout.isatty() else 2
+        _, history = train(recipe, options.pop("data"), out, verbose=verbose, **options)
     except TrainingInterrupted as stopped:
         print(f"\nStopped by {stopped}. A checkpoint is saved in {out}: run the same command again")
         print("to go on from there.")

@@ -5,6 +5,7 @@ import dataclasses
 import os
 
 import keras
+import numpy as np
 
 STRATEGIES = ("auto", "mirrored", "data_parallel", "one_device")
 
@@ -79,6 +80,15 @@ def choose_devices(strategy="auto", devices=None, coordinator=None, num_hosts=No
     return Devices("one_device")
 
 
+def assert_same_step(step):
+    """Raises an error if the hosts go on from different checkpoints, as slow file systems show."""
+    from jax.experimental import multihost_utils
+
+    multihost_utils.assert_equal(
+        np.int32(step), f"this host goes on from step {step}, others from another: start again"
+    )
+
+
 def _refuse(backend, strategy, many, devices):
     if many and backend == "tensorflow":
         raise ValueError(
@@ -103,11 +113,12 @@ def _tensorflow(strategy, devices):
 
     kind = "GPU" if _tensorflow_devices("GPU") else "CPU"
     if kind == "CPU" and (devices or 1) > 1:
-        configuration = [tf.config.LogicalDeviceConfiguration()] * devices
         (cpu,) = tf.config.list_physical_devices("CPU")
-        if tf.config.get_logical_device_configuration(cpu) != configuration:
+        if len(tf.config.get_logical_device_configuration(cpu) or "1") < devices:
             try:
-                tf.config.set_logical_device_configuration(cpu, configuration)
+                tf.config.set_logical_device_configuration(
+                    cpu, [tf.config.LogicalDeviceConfiguration()] * devices
+                )
             except RuntimeError as error:
                 raise ValueError(
                     "devices: TensorFlow is running already; split the CPU before it computes"

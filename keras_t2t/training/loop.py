@@ -37,6 +37,7 @@ def fit(
     minutes=10.0,
     keep=3,
     writes=True,
+    agree=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -58,7 +59,9 @@ def fit(
         minutes: Float, a checkpoint is written whenever so many have passed since the last, and at
             the end of every epoch. Defaults to 10.
         keep: Int, number of checkpoints to keep. Defaults to 3.
-        writes: Bool, whether this process writes files; of several hosts only one does.
+        writes: Bool, whether this process writes files; of several hosts only one does. The others
+            leave it to that one to act on signals: its end is theirs.
+        agree: Function of the first step, which raises an error if hosts differ; `None` for one.
         callbacks: Further Keras callbacks; `on_epoch_end` sees the evaluation in its logs.
         verbose: As for `model.fit`.
 
@@ -77,6 +80,8 @@ def fit(
     run.batch_size, run.schedule = batch_size, schedule
     run.seconds_between, run.writes = 60 * minutes, writes
     run.resume()
+    if agree:
+        agree(run.step)
     with _signals(run):
         if run.unfinished:
             run.finish_epoch()
@@ -132,8 +137,9 @@ class _Run(keras.callbacks.Callback):
         self.step, self.history = info["step"], info["history"]
         self.unfinished, self.earlier = info["unfinished"], info["earlier"]
         self.seconds = info["seconds"]
-        epoch, done = divmod(self.step, self.steps_per_epoch)
-        print(f"Going on from {path}: epoch {epoch + 1}, step {done} of {self.steps_per_epoch}.")
+        if self.writes:
+            epoch, done = divmod(self.step, self.steps_per_epoch)
+            print(f"Going on from {path}: {epoch} epochs and {done} steps are done.")
 
     def save(self):
         arrays = state.read_state(self.model)
@@ -265,10 +271,14 @@ class _StopEvaluation(keras.callbacks.Callback):
 def _signals(run):
     """SIGTERM and Ctrl-C ask the run to stop, at the next step; a second Ctrl-C does not wait."""
 
+    asked = []
+
     def ask(number, frame):
-        if run.stop and number == signal.SIGINT:
+        if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
-        run.stop = signal.Signals(number).name
+        asked.append(number)
+        if run.writes:
+            run.stop = signal.Signals(number).name
 
     if threading.current_thread() is not threading.main_thread():
         yield  # Python allows handlers in the main thread only.

@@ -191,7 +191,7 @@ def small():
         pooling="avg",
         initial_weights="glorot",
         preprocessing=Preprocessing(28, 28, (0.0,), (1.0,), crop_fraction=None),
-        augmentation=_plain(interpolation="bilinear", padding=2, erasing=0.25, label_smoothing=0.1),
+        augmentation=_plain(padding=2, erasing=0.25, label_smoothing=0.1),
         epochs=20,
         batch_size=128,
         learning_rate=2e-3,

@@ -1,6 +1,7 @@
 """Training by a recipe, from data to model files."""
 
 import dataclasses
+import gc
 import json
 import os
 from pathlib import Path
@@ -12,7 +13,7 @@ from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.training import loop
 from keras_t2t.training.build import build_model, compiled
-from keras_t2t.training.distribution import choose_devices
+from keras_t2t.training.distribution import assert_same_step, choose_devices
 from keras_t2t.training.recipe import Recipe
 from keras_t2t.training.state import averages
 
@@ -43,6 +44,8 @@ class Options:
         checkpoint_minutes: Minutes from one checkpoint to the next; one is also written after every
             epoch.
         keep_checkpoints: Number of checkpoints to keep.
+        bad_images: What an undecodable image does: "error" stops the run with its name, "skip" puts
+            another in its place, counts it and names it at the end.
         tensorboard: Whether to log for TensorBoard too.
     """
 
@@ -56,6 +59,7 @@ class Options:
     host_id: int | None = None
     checkpoint_minutes: float = 10.0
     keep_checkpoints: int = 3
+    bad_images: str = "error"
     tensorboard: bool = False
 
     def __post_init__(self):
@@ -82,8 +86,9 @@ def train(recipe, data, out, *, verbose="auto", **options):
         **options: The other fields of `Options`.
 
     Returns:
-        List with a dictionary for each epoch, the rows of `log.csv`: among others `val_top1`,
-        `val_top5`, `ema_val_top1`, `ema_val_top5`, between 0 and 1.
+        Tuple of the trained model, compiled as it was, and a list with a dictionary for each epoch,
+        the rows of `log.csv`: among others `val_top1`, `val_top5`, `ema_val_top1`, `ema_val_top5`,
+        between 0 and 1.
 
     Raises:
         ValueError: If the recipe, the data and the folder do not fit each other.
@@ -101,6 +106,7 @@ def train(recipe, data, out, *, verbose="auto", **options):
             "gradients in a conditional, where replicas cannot meet (merge_call). Use "
             "--strategy data_parallel on JAX, or one device"
         )
+    from keras_t2t.data.decoding import naming_bad_images
     from keras_t2t.data.sources import open_source
 
     sources = [
@@ -125,15 +131,20 @@ def train(recipe, data, out, *, verbose="auto", **options):
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
-        with devices.scope():
+        with devices.scope(), naming_bad_images():
             model, history = _fit(recipe, options, sources, devices, out, verbose)
     finally:
         keras.config.set_dtype_policy("float32")
+        # Iterators over several devices that live until the interpreter ends keep it from ending.
+        gc.collect()
     if writes:
         _save_models(model, recipe, sources[0].num_classes, out)
-        results = {"parameters": model.count_params(), **history[-1]}
+        skipped = {name: reason for source in sources for name, reason in source.skipped.items()}
+        for name, reason in skipped.items():
+            print(f"skipped {name}: {reason}")
+        results = {"parameters": model.count_params(), **history[-1], "skipped": len(skipped)}
         (out / RESULTS_FILE).write_text(json.dumps(results, indent=2) + "\n")
-    return history
+    return model, history
 
 
 def _fit(recipe, options, sources, devices, out, verbose):
@@ -158,6 +169,7 @@ def _fit(recipe, options, sources, devices, out, verbose):
             preprocessing=recipe.preprocessing,
             shard=(devices.host, devices.hosts),
             devices=devices.count,
+            bad_images=options.bad_images,
         )
 
     model = build_model(recipe, classes)
@@ -168,7 +180,7 @@ def _fit(recipe, options, sources, devices, out, verbose):
     history = loop.fit(
         model,
         batches,
-        _evaluation(validation, recipe, devices),
+        _evaluation(validation, recipe, devices, options.bad_images),
         out,
         epochs=recipe.epochs,
         steps_per_epoch=steps_per_epoch,
@@ -177,13 +189,14 @@ def _fit(recipe, options, sources, devices, out, verbose):
         minutes=options.checkpoint_minutes,
         keep=options.keep_checkpoints,
         writes=devices.host == 0,
+        agree=assert_same_step if devices.hosts > 1 else None,
         callbacks=callbacks,
         verbose=verbose if devices.host == 0 else 0,
     )
     return model, history
 
 
-def _evaluation(source, recipe, devices):
+def _evaluation(source, recipe, devices, bad_images):
     """Batches (images, one-hot labels, weights), all of one size: padding weighs nothing.
 
     Another size would be compiled anew, and could not be split evenly over devices. All hosts
@@ -204,7 +217,7 @@ def _evaluation(source, recipe, devices):
         parts = [part[devices.host * own :][:own] for part in (images, labels, weights)]
         return tuple(tf.ensure_shape(part, [own, *part.shape[1:]]) for part in parts)
 
-    batches = evaluation_batches(source, recipe.preprocessing, size)
+    batches = evaluation_batches(source, recipe.preprocessing, size, bad_images=bad_images)
     return batches.map(pad).prefetch(tf.data.AUTOTUNE)
 
 

@@ -1,0 +1,26 @@
+#!/usr/bin/env python3
+"""Fine-tunes a pretrained T2T-ViT on your own photos, and tells what one of them shows.
+
+    python examples/finetune_image_folder.py photos runs/photos
+
+`photos` holds `train/` and `val/`, and they a folder of images for each class.
+"""
+
+import sys
+from pathlib import Path
+
+import keras
+
+from keras_t2t import model_preprocessing, training
+
+photos, out = map(Path, sys.argv[1:])
+
+recipe = training.finetune("t2t_vit_14")  # starts from the published ImageNet weights
+model, history = training.train(recipe, photos, out)
+print(f"top-1 {history[-1]['val_top1']:.2%}")
+
+model = keras.saving.load_model(out / "model.keras")
+names = (out / "classes.txt").read_text().splitlines()
+photo = next(path for path in sorted((photos / "val").rglob("*")) if path.is_file())
+logits = model.predict(model_preprocessing(model)(photo)[None], verbose=0)
+print(f"{photo}: {names[logits.argmax()]}")

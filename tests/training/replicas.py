@@ -1,0 +1,107 @@
+"""Trains the same on several devices: `replicas.py FOLDER COUNT...` prints JSON, a list for each.
+
+With `--host ADDRESS HOSTS HOST` ahead it is one of several hosts, each with one device.
+"""
+
+import hashlib
+import json
+import sys
+
+import keras
+import numpy as np
+
+from keras_t2t.data.augment import Augmentation
+from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.training import Recipe, train
+
+MODEL = {
+    "soft_splits": [[3, 2, 1], [3, 2, 1]],
+    "token_dim": 8,
+    "embed_dim": 16,
+    "depth": 1,
+    "num_heads": 2,
+    "performer_dropout_rate": 0.0,
+}
+AUGMENTATION = Augmentation(
+    crop_area=None, flip=0.0, randaugment_draws=0, erasing=0.0, mixup=0.0, cutmix=0.0
+)
+
+
+def recipe(**arguments):
+    """20 steps, two an epoch, on 8 x 8 pixels."""
+    return Recipe(
+        **{
+            "variant": None,
+            "model": MODEL,
+            "initial_weights": "glorot",
+            "preprocessing": Preprocessing(8, 8, (0.5,), (0.25,), crop_fraction=None),
+            "augmentation": AUGMENTATION,
+            "epochs": 10,
+            "batch_size": 16,
+            "learning_rate": 1e-2,
+            "warmup_epochs": 1,
+            "cooldown_epochs": 0,
+            "rate_every_step": True,
+            "ema": 0.9,
+            "ema_warmup": True,
+            **arguments,
+        }
+    )
+
+
+def data(count=32):
+    rng = np.random.default_rng(3)
+    labels = np.arange(count) % 4
+    images = rng.integers(0, 120, (count, 8, 8, 1)) + 40 * labels[:, None, None, None]
+    # 13 for validation: no multiple of the batch size.
+    return {
+        "train": (images.astype("uint8"), labels),
+        "validation": (images[:13].astype("uint8"), labels[:13]),
+    }
+
+
+def fingerprint(model):
+    digest = hashlib.sha256()
+    for weight in model.get_weights():
+        digest.update(np.ascontiguousarray(weight).tobytes())
+    return digest.hexdigest()
+
+
+def main(folder, *counts):
+    results = []
+    for count in map(int, counts):
+        _, history = train(recipe(), data(), f"{folder}/{count}", devices=count, verbose=0)
+        results.append(history)
+    print("RESULT", json.dumps(results))
+
+
+def host(address, hosts, host, folder):
+    model, history = train(
+        recipe(),
+        data(),
+        folder,
+        coordinator=address,
+        num_hosts=int(hosts),
+        host_id=int(host),
+        verbose=0,
+    )
+    print("RESULT", json.dumps([fingerprint(model), history]))
+
+
+if __name__ == "__main__":
+    if keras.backend.backend() == "tensorflow":
+        import tensorflow as tf
+
+        (cpu,) = tf.config.list_physical_devices("CPU")
+        tf.config.set_logical_device_configuration(
+            cpu, [tf.config.LogicalDeviceConfiguration()] * 4
+        )
+    elif sys.argv[1] != "--host":
+        import jax
+
+        jax.config.update("jax_num_cpu_devices", 4)
+        jax.devices()
+    if sys.argv[1] == "--host":
+        host(*sys.argv[2:])
+    else:
+        main(*sys.argv[1:])

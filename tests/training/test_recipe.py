@@ -1,0 +1,208 @@
+"""Recipes: the published numbers, YAML and command line, and what is made of them."""
+
+import dataclasses
+
+import keras
+import pytest
+from training.replicas import MODEL, recipe
+
+from keras_t2t.training import (
+    Options,
+    Recipe,
+    finetune,
+    finetune_cifar,
+    load_recipe,
+    published,
+    save_recipe,
+    small,
+)
+from keras_t2t.training.build import build_model, compiled, make_schedule
+from keras_t2t.training.command import parse
+from keras_t2t.training.recipe import RECIPES
+
+REQUIRED = ["--data", "photos", "--out", "runs/a"]
+
+
+@pytest.mark.parametrize(
+    ("variant", "rate", "decay"),
+    [
+        ("t2t_vit_7", 1e-3, 0.03),
+        ("t2t_vit_12", 1e-3, 0.03),
+        ("t2t_vit_14", 5e-4, 0.05),
+        ("t2t_vit_t_14", 5e-4, 0.05),
+        ("t2t_vit_19", 5e-4, 0.065),
+        ("t2t_vit_t_24", 5e-4, 0.065),
+    ],
+)
+def test_published(variant, rate, decay):
+    """The commands in the published README."""
+    found = published(variant)
+    assert (found.learning_rate, found.weight_decay) == (rate, decay)
+    assert (found.epochs, found.cooldown_epochs, found.warmup_epochs) == (310, 10, 10)
+    assert (found.batch_size, found.ema, found.clip_norm) == (512, 0.99996, None)
+    assert found.model == {"drop_path_rate": 0.1}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_yaml_round_trip(name, tmp_path):
+    save_recipe(RECIPES[name](), tmp_path / "recipe.yaml")
+    assert load_recipe(tmp_path / "recipe.yaml") == RECIPES[name]()
+
+
+def test_no_recipe(tmp_path):
+    path = tmp_path / "recipe.yaml"
+    for text in ("epochs: 3", "[1]", "a: [", "!!python/object/apply:os.getcwd []"):
+        path.write_text(text)
+        with pytest.raises(ValueError, match="recipe.yaml: is not a recipe"):
+            load_recipe(path)
+
+
+def test_every_field_is_an_option():
+    chosen, options, out = parse(
+        [
+            *REQUIRED,
+            "--recipe=small",
+            "--batch-size=8",
+            "--learning_rate",
+            "1e-2",
+            "--augmentation.crop-area",
+            "[0.5, 1]",
+            "--augmentation.mixup=0.2",
+            "--model",
+            '{"depth": 2}',
+            "--clip-norm=null",
+            "--checkpoint-minutes",
+            "3",
+            "--num-hosts",
+            "2",
+        ],
+        "published",
+        "keras-t2t train",
+    )
+    assert out == "runs/a" and options["data"] == "photos"
+    assert (options["checkpoint_minutes"], options["num_hosts"]) == (3.0, 2)
+    assert options.keys() == {field.name for field in dataclasses.fields(Options)}
+    changed = dataclasses.replace(
+        small(),
+        batch_size=8,
+        learning_rate=1e-2,
+        model={"depth": 2},
+        clip_norm=None,
+        augmentation=dataclasses.replace(small().augmentation, crop_area=(0.5, 1.0), mixup=0.2),
+    )
+    assert chosen == changed
+
+
+def test_recipes_on_the_command_line(tmp_path):
+    assert parse(REQUIRED, "published", "")[0] == Recipe()
+    assert parse([*REQUIRED, "--variant", "t2t_vit_19"], "published", "")[0].weight_decay == 0.065
+    assert parse(REQUIRED, "finetune", "")[0] == finetune()
+    save_recipe(small(), tmp_path / "a.yaml")
+    again = parse([*REQUIRED, "--recipe", str(tmp_path / "a.yaml")], "published", "")[0]
+    assert again == small()
+    # All options of a run in one file; dictionaries in it are taken whole.
+    (tmp_path / "run.yaml").write_text("epochs: 7\nmodel: {depth: 3}\ndata: b\nout: c\n")
+    chosen, options, out = parse(
+        ["--recipe=small", "--config", str(tmp_path / "run.yaml")], "published", ""
+    )
+    assert chosen == dataclasses.replace(small(), epochs=7, model={"depth": 3})
+    assert (options["data"], out) == ("b", "c")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--batch-size", "many", *REQUIRED], "batch_size"),
+        (["--batchsize", "8", *REQUIRED], "unrecognized arguments: --batchsize 8"),
+        (["--recipe", "best", *REQUIRED], "--recipe: expected a .yaml file or one of published"),
+        (["--data", "a"], "the following arguments are required: out"),
+        (["--precision", "float8", *REQUIRED], "precision: expected one of float32"),
+        (["--augmentation.flip", "2", *REQUIRED], "flip: expected a number in 0..1"),
+        (["--epochs", "10", *REQUIRED], "epochs: expected more than the 10 cooldown_epochs"),
+    ],
+)
+def test_errors(arguments, message):
+    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
+        parse(arguments, "published", "keras-t2t train")
+
+
+def rates(chosen, steps=4):
+    """Learning rate of every trainable variable at step 0, by its path."""
+    model = build_model(chosen, 3, weights=False)
+    schedule = compiled(model, chosen, steps, 3)
+    optimizer = model.optimizer
+    optimizer.build(model.trainable_variables)
+    return {
+        variable.path: float(optimizer.rate_of(variable, schedule(0)))
+        for variable in model.trainable_variables
+    }
+
+
+def test_published_transfer():
+    """Two groups, both down to 2e-4; class token and last norm in neither."""
+    plain = {"variant": None, "model": MODEL, "preprocessing": recipe().preprocessing}
+    chosen = dataclasses.replace(finetune_cifar(), **plain)
+    found = rates(chosen)
+    assert not [path for path in found if path.startswith(("class_token/", "norm/"))]
+    for path, rate in found.items():
+        assert rate == pytest.approx(0.05 if path.startswith("head/") else 5e-4, rel=1e-5), path
+    model = build_model(chosen, 3, weights=False)
+    schedule = compiled(model, chosen, 4, 3)
+    model.optimizer.build(model.trainable_variables)
+    for variable in model.trainable_variables:
+        rate = float(model.optimizer.rate_of(variable, schedule(60 * 4)))
+        assert rate == pytest.approx(2e-4, rel=1e-4)
+
+
+def test_layer_decay_and_frozen():
+    chosen = recipe(
+        model={**MODEL, "depth": 2}, layer_decay=0.5, frozen=("t2t_block",), warmup_epochs=0
+    )
+    found = rates(chosen)
+    assert not [path for path in found if path.startswith("t2t_block")]
+    expected = {
+        "head/kernel": 1,
+        "norm/gamma": 1,
+        "encoder_block_1/norm1/gamma": 1 / 2,
+        "encoder_block_0/norm1/gamma": 1 / 4,
+        "projection/kernel": 1 / 8,
+        "class_token/class_token": 1 / 8,
+    }
+    for path, factor in expected.items():
+        assert found[path] == pytest.approx(chosen.learning_rate * factor, rel=1e-5), path
+    with pytest.raises(ValueError, match="frozen: 'blok' is found in no layer's name"):
+        rates(dataclasses.replace(chosen, frozen=("blok",)))
+    with pytest.raises(ValueError, match="part_rates: 'blok' is found in no variable's path"):
+        rates(dataclasses.replace(chosen, part_rates={"blok": 0.1}))
+
+
+def test_the_rate_grows_with_the_batch():
+    chosen = dataclasses.replace(Recipe(), batch_size=2048, rate_per_images=512)
+    assert make_schedule(chosen, 10).peak == pytest.approx(4 * 5e-4)
+
+
+@pytest.mark.parametrize("pooling", ["token", "avg"])
+def test_model(pooling, tmp_path):
+    """Logits in float32 under mixed precision, and the preprocessing on board."""
+    keras.config.set_dtype_policy("mixed_bfloat16")
+    model = build_model(recipe(pooling=pooling), 3)
+    assert model.output_shape == (None, 3)
+    assert model.layers[-1].name == "head" and model.output.dtype == "float32"
+    assert model.get_layer("preprocessing").preprocessing == recipe().preprocessing
+    kernel = keras.ops.convert_to_numpy(model.get_layer("encoder_block_0").mlp.dense1.kernel)
+    assert abs(kernel).max() <= (6 / sum(kernel.shape)) ** 0.5  # Glorot's bound
+
+
+def test_weights_of_ones_own_model(tmp_path):
+    first = build_model(recipe(), 3)
+    first.save(tmp_path / "first.keras")
+    second = build_model(recipe(weights=str(tmp_path / "first.keras")), 5)
+    for one, other in zip(first.weights, second.weights, strict=True):
+        if not one.path.startswith("head/"):
+            assert (keras.ops.convert_to_numpy(one) == keras.ops.convert_to_numpy(other)).all()
+    with pytest.raises(ValueError, match="is not of this architecture"):
+        build_model(
+            recipe(weights=str(tmp_path / "first.keras"), model={**MODEL, "embed_dim": 32}), 5
+        )
+    with pytest.raises(ValueError, match="model: .*'depht'"):
+        build_model(recipe(model={"depht": 2}), 3)
