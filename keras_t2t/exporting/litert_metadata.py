@@ -80,10 +80,10 @@ def _described(metadata):
         color = GRAYSCALE if len(preprocessing.mean) == 1 else RGB
         image = table(byte_0=color, offset_1=size)
         source["offset_3"] = table(byte_0=IMAGE_PROPERTIES, offset_1=image)
-        # Out of the graph: from pixels in 0..255 to what goes in.
+        # From pixels in 0..255 to what goes in. MediaPipe takes one number for all channels only.
         mean, std = (255.0 * np.array(part) for part in (preprocessing.mean, preprocessing.std))
         if metadata.pixels:
-            mean, std = np.zeros_like(mean), np.ones_like(std)
+            mean, std = np.zeros(1), np.ones(1)
         normalization = table(
             offset_0=builder.CreateNumpyVector(mean.astype("float32")),
             offset_1=builder.CreateNumpyVector(std.astype("float32")),
