@@ -47,12 +47,13 @@ def arrange(model):
             return layer
         if layer in arranged:
             return arranged[layer]()
-        if type(layer) is EncoderBlock and layer.flavor == "plain":
+        sizes_known = _sizes_known(layer)
+        if type(layer) is EncoderBlock and layer.flavor == "plain" and sizes_known:
             return ArrangedEncoderBlock(layer)
-        if type(layer) is T2TBlock:
+        if type(layer) is T2TBlock and sizes_known:
             return ArrangedT2TBlock(layer)
         if type(layer) is keras.layers.LayerNormalization and layer.axis in (-1, [-1]):
-            return ArrangedNorm(layer)
+            return layer if layer.gamma is None or layer.beta is None else ArrangedNorm(layer)
         return layer
 
     return rebuilt(model, replace)
@@ -310,11 +311,12 @@ class ClassTokenBlock(ArrangedEncoderBlock):
         ]
 
     def attend(self, x):
-        queries = tf.split(self.query(x[:, :1]), self.num_heads, axis=-1)
-        asked = joined([ask(query) for ask, query in zip(self.keys, queries, strict=True)], axis=1)
-        attention = tf.nn.softmax(tf.matmul(asked, x, transpose_b=True))
-        means = tf.split(tf.matmul(attention, x), self.num_heads, axis=1)
-        return joined([value(mean) for value, mean in zip(self.values, means, strict=True)], -1)
+        query, size = self.query(x[:, :1]), x.shape[-1] // self.num_heads
+        # Slices: XNNPACK splits into few parts at a time.
+        asked = [ask(query[..., i * size : (i + 1) * size]) for i, ask in enumerate(self.keys)]
+        attention = tf.nn.softmax(tf.matmul(joined(asked, axis=1), x, transpose_b=True))
+        means = tf.matmul(attention, x)
+        return joined([value(means[:, i : i + 1]) for i, value in enumerate(self.values)], axis=-1)
 
 
 def joined(parts, axis, most=4):
@@ -362,6 +364,8 @@ def _fused(model):
     model = functional(model)
     readers = {}
     for operation in model.operations:
+        if not _stands_once(operation):
+            return {}  # what it reads cannot be told
         for tensor in keras.tree.flatten(operation.input):
             readers.setdefault(id(tensor), []).append(operation)
     for tensor in model.outputs:
@@ -384,11 +388,24 @@ def _fused(model):
             if type(after) in kinds and not is_quantized(after):
                 arranged[layer] = functools.partial(ArrangedSoftSplit, layer)
                 arranged[after] = functools.partial(kinds[type(after)], after, order)
-        if type(layer) is EncoderBlock and layer.flavor == "plain":
+        if type(layer) is EncoderBlock and layer.flavor == "plain" and _sizes_known(layer):
             pooling = reader(after) if type(after) is keras.layers.LayerNormalization else None
             if isinstance(pooling, TokenPooling) and pooling.mode == "token":
                 arranged[layer] = functools.partial(ClassTokenBlock, layer)
     return arranged
+
+
+def _stands_once(operation):
+    """Whether an operation stands at one place of its graph, with one input and one output."""
+    try:
+        return operation.input is not None and operation.output is not None
+    except (AttributeError, ValueError):  # Keras, of a layer that is called twice
+        return False
+
+
+def _sizes_known(layer):
+    """Whether all sizes but the batch of a layer's input are known."""
+    return _stands_once(layer) and None not in layer.input.shape[1:]
 
 
 def _models(model):

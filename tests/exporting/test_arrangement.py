@@ -122,6 +122,24 @@ def test_models_within_models():
         )
 
 
+def test_layers_that_are_called_twice():
+    model = trained_model(include_top=False, pooling="token", preprocessing=None)
+    one, other = keras.Input(SHAPE), keras.Input(SHAPE)
+    x = keras.Input(SHAPE)
+    tokens = keras.layers.Reshape((-1, 3))(x)
+    norm = keras.layers.LayerNormalization()
+    twice = norm(norm(tokens))
+    shared = keras.Model(x, keras.layers.Flatten()(twice)[:, :5])
+    pair = keras.Model([one, other], keras.layers.Add()([model(one), model(other)]))
+    with_weights(shared)
+    np.testing.assert_allclose(
+        outputs(arrange(shared), inputs()), outputs(shared, inputs()), atol=2e-5
+    )
+    both = [inputs(seed=1), inputs(seed=2)]
+    found = arrange(pair)(both, training=False)
+    np.testing.assert_allclose(found, pair(both, training=False), atol=2e-5)
+
+
 def test_copy_for_inference_leaves_the_model_as_it_was():
     model, x = trained_model(), inputs()
     before = outputs(model, x)

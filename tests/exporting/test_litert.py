@@ -95,6 +95,11 @@ def test_dynamic_batch(model, tmp_path):
     np.testing.assert_allclose(predictor.predict(inputs(5)), expected, atol=1e-5)
 
 
+def test_many_heads_in_one_piece(tmp_path):
+    model = trained_model(num_heads=8)
+    assert export(model, tmp_path / "model.tflite")["xnnpack_partitions"] == 1
+
+
 def test_pixels_in_and_probabilities_out(model, tmp_path):
     from ai_edge_litert.interpreter import Interpreter
 
