@@ -116,6 +116,9 @@ def _tensorflow(strategy, devices):
         (cpu,) = tf.config.list_physical_devices("CPU")
         if len(tf.config.get_logical_device_configuration(cpu) or "1") < devices:
             try:
+                # With as many threads as cores, as TensorFlow takes, replicas and the data that
+                # they wait for would lock each other out on one core.
+                tf.config.threading.set_inter_op_parallelism_threads(2 * devices + 2)
                 tf.config.set_logical_device_configuration(
                     cpu, [tf.config.LogicalDeviceConfiguration()] * devices
                 )

@@ -218,7 +218,11 @@ def _evaluation(source, recipe, devices, bad_images):
         return tuple(tf.ensure_shape(part, [own, *part.shape[1:]]) for part in parts)
 
     batches = evaluation_batches(source, recipe.preprocessing, size, bad_images=bad_images)
-    return batches.map(pad).prefetch(tf.data.AUTOTUNE)
+    batches = batches.map(pad).prefetch(tf.data.AUTOTUNE)
+    if bad_images == "skip":
+        return batches
+    # Else Keras warns that it ended.
+    return batches.apply(tf.data.experimental.assert_cardinality(-(-len(source) // size)))
 
 
 def save_recipe(recipe, path):

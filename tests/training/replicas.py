@@ -13,6 +13,7 @@ import numpy as np
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.training import Recipe, train
+from keras_t2t.training.distribution import choose_devices
 
 MODEL = {
     "soft_splits": [[3, 2, 1], [3, 2, 1]],
@@ -90,12 +91,7 @@ def host(address, hosts, host, folder):
 
 if __name__ == "__main__":
     if keras.backend.backend() == "tensorflow":
-        import tensorflow as tf
-
-        (cpu,) = tf.config.list_physical_devices("CPU")
-        tf.config.set_logical_device_configuration(
-            cpu, [tf.config.LogicalDeviceConfiguration()] * 4
-        )
+        choose_devices("mirrored", 4)  # splits the CPU, once for all
     elif sys.argv[1] != "--host":
         import jax
 
