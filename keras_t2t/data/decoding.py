@@ -164,11 +164,17 @@ def _decode_other(image, channels):
 
 def _decode_with_pillow(image, channels):
     def decoded(image):
-        pixels = load_image(io.BytesIO(image)).convert("RGB" if channels == 3 else "L")
+        try:
+            pixels = load_image(io.BytesIO(image)).convert("RGB" if channels == 3 else "L")
+        except ValueError:
+            return np.zeros((0, 0, channels), "uint8")
         return np.asarray(pixels).reshape(*pixels.size[::-1], channels)
 
     pixels = tf.numpy_function(decoded, [image], tf.uint8, stateful=False)
-    return tf.ensure_shape(pixels, (None, None, channels))
+    # Not raised in Python, whose traceback TensorFlow would print for every bad image.
+    decoded = tf.debugging.Assert(tf.size(pixels) > 0, ["Pillow cannot decode the image"])
+    with tf.control_dependencies([decoded]):
+        return tf.ensure_shape(pixels, (None, None, channels))
 
 
 def _is_turned(image):
