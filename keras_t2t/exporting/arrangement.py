@@ -47,10 +47,9 @@ def arrange(model):
             return layer
         if layer in arranged:
             return arranged[layer]()
-        sizes_known = _sizes_known(layer)
-        if type(layer) is EncoderBlock and layer.flavor == "plain" and sizes_known:
+        if type(layer) is EncoderBlock and layer.flavor == "plain" and _sizes_known(layer):
             return ArrangedEncoderBlock(layer)
-        if type(layer) is T2TBlock and sizes_known:
+        if type(layer) is T2TBlock and _sizes_known(layer):
             return ArrangedT2TBlock(layer)
         if type(layer) is keras.layers.LayerNormalization and layer.axis in (-1, [-1]):
             return layer if layer.gamma is None or layer.beta is None else ArrangedNorm(layer)
