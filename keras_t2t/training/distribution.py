@@ -154,13 +154,12 @@ def _jax(strategy, devices, given):
     if devices is not None:
         with contextlib.suppress(RuntimeError):  # JAX runs already: it is told below.
             jax.config.update("jax_num_cpu_devices", devices)
-    hosts = jax.process_count()
-    if strategy == "one_device" or (strategy == "auto" and jax.device_count() == 1):
-        return Devices("one_device")
-    found = jax.devices()
+    hosts, found = jax.process_count(), jax.devices()
     if hosts > 1 and devices is not None:
         raise ValueError("devices: expected none with several hosts, all are used")
     _enough(devices, found)
+    if strategy == "one_device" or (strategy == "auto" and len(found) == 1):
+        return Devices("one_device")
     chosen = found[:devices]
     mesh = keras.distribution.DeviceMesh(
         (len(chosen),), ["batch"], [f"{device.platform}:{device.id}" for device in chosen]
