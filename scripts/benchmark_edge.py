@@ -33,6 +33,7 @@ from keras_t2t.exporting.serving import serving_model
 ONNX, PLAIN = "ONNX Runtime float32", "ONNX Runtime, plain graph"
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 SIZE = 224
+PAUSE = 0.05  # seconds
 
 
 def export(variant, folder):
@@ -82,6 +83,7 @@ def measure(runs, image, rounds):
     times = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(PAUSE)  # some runtimes' threads spin on after they are done
             run(image)  # the caches are the last one's
             start = time.perf_counter()
             run(image)
