@@ -111,14 +111,17 @@ def _refuse(backend, strategy, many, devices):
 def _tensorflow(strategy, devices):
     import tensorflow as tf
 
+    with contextlib.suppress(RuntimeError):  # TensorFlow runs already.
+        # It takes as many threads as cores. On one core the steps and the data that they wait for,
+        # or the end of the process, would lock each other out.
+        if tf.config.threading.get_inter_op_parallelism_threads() == 0:
+            threads = max(os.cpu_count(), 2 * (devices or 1) + 2)
+            tf.config.threading.set_inter_op_parallelism_threads(threads)
     kind = "GPU" if _tensorflow_devices("GPU") else "CPU"
     if kind == "CPU" and (devices or 1) > 1:
         (cpu,) = tf.config.list_physical_devices("CPU")
         if len(tf.config.get_logical_device_configuration(cpu) or "1") < devices:
             try:
-                # With as many threads as cores, as TensorFlow takes, replicas and the data that
-                # they wait for would lock each other out on one core.
-                tf.config.threading.set_inter_op_parallelism_threads(2 * devices + 2)
                 tf.config.set_logical_device_configuration(
                     cpu, [tf.config.LogicalDeviceConfiguration()] * devices
                 )

@@ -88,6 +88,7 @@ def fit(
         # Keras resumes at the start of an epoch only, so the rest of one is a `fit` of its own.
         while run.step < epochs * steps_per_epoch:
             epoch, done = divmod(run.step, steps_per_epoch)
+            run.random = state.random_state()
             model.fit(
                 batches(run.step),
                 initial_epoch=epoch,
@@ -119,6 +120,7 @@ class _Run(keras.callbacks.Callback):
         self.unfinished = None  # the row of an epoch that is trained but not yet evaluated
         self.earlier = None  # (steps, logs) of an epoch ahead of an interruption
         self.seconds = 0.0  # of training in the epoch
+        self.restored = self.random = None
         self.stop = None
         self.bad_step = None
         self.saved_at = time.monotonic()
@@ -132,8 +134,8 @@ class _Run(keras.callbacks.Callback):
             self.checkpoints.clear_unfinished()
         if not found:
             return
-        path, arrays, info = found
-        state.write_state(self.model, arrays)
+        path, self.restored, info = found
+        state.write_state(self.model, self.restored)
         self.step, self.history = info["step"], info["history"]
         self.unfinished, self.earlier = info["unfinished"], info["earlier"]
         self.seconds = info["seconds"]
@@ -160,12 +162,20 @@ class _Run(keras.callbacks.Callback):
     # What Keras calls
 
     def on_epoch_begin(self, epoch, logs=None):
+        if self.restored:
+            # Again: building the metrics calls the model, which on torch moves its seeds on.
+            state.write_state(self.model, self.restored)
+            self.restored = None
         self.first_step = self.step
         self.clock = time.monotonic()
 
     def on_train_batch_begin(self, batch, logs=None):
         # Here, and not at the end of a batch, because Keras calls that one from another thread.
         self.step = self.first_step + batch
+        if self.random:
+            # Building the metrics and opening the data have drawn from it, once for each `fit`.
+            state.set_random_state(self.random)
+            self.random = None
         if self.bad_step is not None:
             raise self._not_finite(f"the loss is not finite at step {self.bad_step}")
         overdue = time.monotonic() - self.saved_at > self.seconds_between
@@ -236,9 +246,11 @@ class _Run(keras.callbacks.Callback):
         return row
 
     def _evaluate(self, prefix):
+        random = state.random_state()
         logs = self.model.evaluate(
             self.evaluation, callbacks=[_StopEvaluation(self)], verbose=0, return_dict=True
         )
+        state.set_random_state(random)
         # The compiled loss counts the padding of the last batch; the metrics do not.
         return {prefix + name: value for name, value in logs.items() if name != "loss"}
 

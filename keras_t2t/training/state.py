@@ -21,9 +21,10 @@ def _variables(model):
 
 def read_state(model):
     """Returns the state of a compiled model whose optimizer is built, as NumPy arrays by name."""
-    return {
+    arrays = {
         name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model).items()
     }
+    return arrays | random_state()
 
 
 def write_state(model, arrays):
@@ -33,6 +34,8 @@ def write_state(model, arrays):
         ValueError: If they belong to another kind of model or optimizer.
     """
     variables = _variables(model)
+    random = {name: arrays[name] for name in random_state() if name in arrays}
+    arrays = {name: array for name, array in arrays.items() if name not in random}
     for name, variable in variables.items():
         if name not in arrays or arrays[name].shape != tuple(variable.shape):
             found = f"shape {arrays[name].shape}" if name in arrays else "none"
@@ -45,6 +48,32 @@ def write_state(model, arrays):
         raise ValueError(f"The checkpoint is of another model or optimizer. Unknown: {unknown!r}.")
     for name, variable in variables.items():
         variable.assign(arrays[name])
+    set_random_state(random)
+
+
+def random_state():
+    """The state of random numbers that no variable holds: on torch, of Keras' dropout."""
+    if keras.backend.backend() != "torch":
+        return {}
+    import torch
+
+    states = {"torch": torch.get_rng_state()}
+    states |= {f"cuda{i}": state for i, state in enumerate(torch.cuda.get_rng_state_all())}
+    return {f"random/{name}": state.numpy().copy() for name, state in states.items()}
+
+
+def set_random_state(arrays):
+    """Puts back what `random_state` gave."""
+    if not arrays:
+        return
+    import torch
+
+    for name, array in arrays.items():
+        state = torch.from_numpy(array.copy())
+        if name == "random/torch":
+            torch.set_rng_state(state)
+        else:
+            torch.cuda.set_rng_state(state, int(name.removeprefix("random/cuda")))
 
 
 def not_finite(arrays):
