@@ -1,4 +1,4 @@
-"""Trains the same on several devices: `replicas.py FOLDER COUNT...` prints JSON, a list for each.
+"""Trains the same on any number of devices: `replicas.py FOLDER COUNT` prints the log as JSON.
 
 With `--host ADDRESS HOSTS HOST` ahead it is one of several hosts, each with one device.
 """
@@ -7,13 +7,11 @@ import hashlib
 import json
 import sys
 
-import keras
 import numpy as np
 
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.training import Recipe, train
-from keras_t2t.training.distribution import choose_devices
 
 MODEL = {
     "soft_splits": [[3, 2, 1], [3, 2, 1]],
@@ -68,12 +66,9 @@ def fingerprint(model):
     return digest.hexdigest()
 
 
-def main(folder, *counts):
-    results = []
-    for count in map(int, counts):
-        _, history = train(recipe(), data(), f"{folder}/{count}", devices=count, verbose=0)
-        results.append(history)
-    print("RESULT", json.dumps(results))
+def main(folder, count):
+    _, history = train(recipe(), data(), f"{folder}/{count}", devices=int(count), verbose=0)
+    print("RESULT", json.dumps(history))
 
 
 def host(address, hosts, host, folder):
@@ -90,13 +85,6 @@ def host(address, hosts, host, folder):
 
 
 if __name__ == "__main__":
-    if keras.backend.backend() == "tensorflow":
-        choose_devices("mirrored", 4)  # splits the CPU, once for all
-    elif sys.argv[1] != "--host":
-        import jax
-
-        jax.config.update("jax_num_cpu_devices", 4)
-        jax.devices()
     if sys.argv[1] == "--host":
         host(*sys.argv[2:])
     else:
