@@ -12,8 +12,8 @@ class ArrangedModel(keras.Model):
     """A functional model that computes what its graph says, without what nobody reads.
 
     - The last encoder block computes the class token only, where that is all that is pooled.
-    - Soft splits are folded into the linear layer behind them, so that overlapping patches never
-      stand in memory; not where that layer is quantised or has LoRA.
+    - The soft splits after the first are folded into the linear layer behind them, so that
+      overlapping patches never stand in memory; not where that layer is quantised or has LoRA.
 
     Only a call of the model itself does so. The graph is drawn layer by layer, and any other model
     made of it computes it as drawn: `keras.Model(model.input, model.output)` is the same function
@@ -27,8 +27,10 @@ class ArrangedModel(keras.Model):
             return super().call(inputs, training=training, mask=mask)
         last_block = _last_block(layers)
         x, split = ops.convert_to_tensor(inputs, self.inputs[0].dtype), None
-        for layer, following in zip(layers, [*layers[1:], None], strict=True):
-            if isinstance(layer, SoftSplit) and _folds(layer, following):
+        for earlier, layer, following in zip(
+            [None, *layers[:-1]], layers, [*layers[1:], None], strict=True
+        ):
+            if isinstance(layer, SoftSplit) and _folds(earlier, layer, following):
                 split = layer
             elif split is not None:
                 if isinstance(layer, T2TBlock):
@@ -62,8 +64,10 @@ def _last_block(layers):
     return None
 
 
-def _folds(soft_split, layer):
-    """Whether a soft split can be folded into the layer behind it."""
+def _folds(earlier, soft_split, layer):
+    """Whether a soft split is folded into the layer behind it."""
     if isinstance(layer, T2TBlock):
-        return folds(soft_split, layer.first_linear)
+        # Of an image it is not: its flat parts have next to no variance, which a norm divides by,
+        # and with it the rounding errors, several times those of the graph.
+        return isinstance(earlier, T2TBlock) and folds(soft_split, layer.first_linear)
     return folds(soft_split, layer) and layer.activation is keras.activations.linear
