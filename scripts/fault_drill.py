@@ -111,7 +111,8 @@ class Drill:
         before = newest_step(run)
         process.send_signal(signal.SIGTERM)
         process.communicate()
-        saved = process.returncode == 128 + signal.SIGTERM and newest_step(run) > before
+        # It exits so only once it has saved; at the very step of `before`, if nothing came between.
+        saved = process.returncode == 128 + signal.SIGTERM and newest_step(run) >= before
         self.check(saved, f"SIGTERM: saved step {newest_step(run)}, exit {process.returncode}")
 
     def damage(self, run):
