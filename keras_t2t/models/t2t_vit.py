@@ -51,7 +51,10 @@ def T2TViT(
     seed=None,
     name="t2t_vit",
 ):
-    """Builds a T2T-ViT, a plain functional `keras.Model`. The defaults are those of T2T-ViT-14.
+    """Builds a T2T-ViT, a functional `keras.Model`. The defaults are those of T2T-ViT-14.
+
+    Called itself, the model takes short cuts (see `keras_t2t.models.arrangement`); any other model
+    made of its graph computes it layer by layer.
 
     The layers of the graph are named `soft_split_0`, `t2t_block_0`, `soft_split_1`, ...,
     `projection`, `class_token`, `positions`, `encoder_block_0`, ..., `norm`, `token_pooling`,
