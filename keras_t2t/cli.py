@@ -403,19 +403,10 @@ def _show_batch(arguments):
     """Draw a batch as training would see it, with its labels."""
     from keras_t2t.data.show import show_batch
     from keras_t2t.data.sources import open_source
-    from keras_t2t.training.recipe import RECIPES
-    from keras_t2t.training.trainer import load_recipe
-    from keras_t2t.weights.checkpoint import replacing
+    from keras_t2t.files import replacing
+    from keras_t2t.training.trainer import find_recipe
 
-    if arguments.recipe in RECIPES:
-        recipe = RECIPES[arguments.recipe]()
-    elif arguments.recipe.endswith((".yaml", ".yml")):
-        recipe = load_recipe(arguments.recipe)
-    else:
-        raise ValueError(
-            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, "
-            f"got {arguments.recipe!r}"
-        )
+    recipe = find_recipe(arguments.recipe)
     source = open_source(arguments.data, "train", arguments.data_dir, arguments.manual_dir)
     if not arguments.out.endswith(".png"):
         raise ValueError(f"--out: expected a file that ends in .png, got {arguments.out}")

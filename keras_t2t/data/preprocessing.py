@@ -229,6 +229,14 @@ def model_preprocessing(model_or_weights, input_shape=None):
     return preprocessing if input_shape is None else preprocessing.fitted(input_shape)
 
 
+def carried_preprocessing(model):
+    """The `Preprocessing` that a model carries, or `None` where `model_preprocessing` complains."""
+    try:
+        return _carried(model)
+    except ValueError:
+        return None
+
+
 def preprocess_input(x, data_format=None):
     """Normalises RGB images for the ImageNet weights, in the convention of `keras.applications`.
 

@@ -1,17 +1,15 @@
 """`keras_t2t.export`: writes, verifies and only then moves into place."""
 
-import contextlib
 import json
-import os
-import shutil
 from pathlib import Path
 
 import keras
 
-from keras_t2t.data.preprocessing import model_preprocessing
+from keras_t2t.data.preprocessing import carried_preprocessing
 from keras_t2t.exporting.metadata import Metadata, classes_of
 from keras_t2t.exporting.predictor import batches, prepared
 from keras_t2t.exporting.verification import bundled_inputs, compare, size_of, table
+from keras_t2t.files import replacing
 from keras_t2t.layers.validation import one_of, positive_int
 
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
@@ -114,7 +112,7 @@ def export(
     from keras_t2t.exporting.serving import serving_model
 
     input_shape = _image_shape(model)
-    preprocessing = _carried(model)
+    preprocessing = carried_preprocessing(model)
     if with_preprocessing and preprocessing is None:
         raise ValueError(
             f"with_preprocessing: expected a model that says how images are prepared, but "
@@ -142,7 +140,7 @@ def export(
     network = serving_model(arrange(reference), metadata)
 
     found = {"format": format, "precision": precision, "batch_size": batch or "dynamic"}
-    with _replacing(path, overwrite) as temporary:
+    with replacing(path, overwrite) as temporary:
         if format == "saved_model":
             from keras_t2t.exporting.saved_model import write_saved_model
 
@@ -173,7 +171,8 @@ def export(
                 f"and a correlation of {found['correlation']:.6f}"
             )
     report = path.with_name(path.name + ".json")
-    report.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
+    with replacing(report, overwrite=True) as temporary:
+        temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
@@ -210,27 +209,3 @@ def _image_shape(model):
             f"size and one output, got {shape}"
         )
     return shape[1:]
-
-
-def _carried(model):
-    try:
-        return model_preprocessing(model)
-    except ValueError:
-        return None
-
-
-@contextlib.contextmanager
-def _replacing(path, overwrite):
-    """A temporary path beside `path`, a file's or a folder's, which takes its place on success."""
-    temporary = path.with_name(f".part-{os.getpid()}-{path.name}")
-    old = path.with_name(f".old-{os.getpid()}-{path.name}")
-    try:
-        yield temporary
-        if path.exists() and not overwrite:
-            raise FileExistsError(f"{path} exists. Pass overwrite=True to replace it.")
-        if path.exists():
-            os.replace(path, old)
-        os.replace(temporary, path)
-    finally:
-        for left in (temporary, old):
-            shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)

@@ -7,7 +7,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_t2t.data.preprocessing import model_preprocessing
+from keras_t2t.data.preprocessing import carried_preprocessing
 from keras_t2t.exporting.metadata import NAME, Metadata
 from keras_t2t.exporting.rebuilding import last_layer
 
@@ -61,13 +61,11 @@ class KerasRunner:
     def __init__(self, model):
         activation = getattr(last_layer(model), "activation", None)
         linear = activation in (None, keras.activations.linear)
-        try:
-            preprocessing = model_preprocessing(model)
-        except ValueError:
-            preprocessing = None
         self.model = model
         self.metadata = Metadata(
-            model.name, "logits" if linear else "probabilities", preprocessing=preprocessing
+            model.name,
+            "logits" if linear else "probabilities",
+            preprocessing=carried_preprocessing(model),
         )
         self.input_shape, self.outputs = _shapes(model.input_shape, model.output_shape, model.name)
 

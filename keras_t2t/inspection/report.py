@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_t2t.data.preprocessing import model_preprocessing
+from keras_t2t.files import replacing
 from keras_t2t.inspection.attention_maps import (
     attention_maps,
     attention_rollout,
@@ -25,7 +26,6 @@ from keras_t2t.inspection.feature_plots import plot_dead_channels, plot_feature_
 from keras_t2t.inspection.graph import encoder_blocks, t2t_blocks, token_grid
 from keras_t2t.inspection.report_page import PAGE
 from keras_t2t.predict import predict_images
-from keras_t2t.weights.checkpoint import replacing
 
 PICTURES = ("attention", "rollout", "heads", "stages", "feature_maps", "dead_channels")
 # Where the T2T stages are asked what they look at: the centre and the middle of each quarter.

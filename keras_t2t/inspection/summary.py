@@ -2,11 +2,11 @@
 
 from pathlib import Path
 
+from keras_t2t.files import replacing
 from keras_t2t.inspection.complexity import complexity
 from keras_t2t.inspection.complexity_plot import plot_complexity
 from keras_t2t.inspection.published import OTHERS, VARIANTS
 from keras_t2t.inspection.text import text_table
-from keras_t2t.weights.checkpoint import replacing
 
 
 def summary_table(names=None):

@@ -11,7 +11,7 @@ from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.training.loop import TrainingInterrupted
 from keras_t2t.training.recipe import RECIPES, Recipe
-from keras_t2t.training.trainer import Options, load_recipe, train
+from keras_t2t.training.trainer import Options, find_recipe, train
 
 
 def run(arguments, default_recipe, command):
@@ -91,14 +91,7 @@ def _chosen_recipe(arguments, default_recipe):
         chosen, _ = first.parse_known_args(arguments)
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
-    if chosen.recipe.endswith((".yaml", ".yml")):
-        return load_recipe(chosen.recipe)
-    if chosen.recipe not in RECIPES:
-        raise ValueError(
-            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {chosen.recipe!r}"
-        )
-    named = chosen.variant and chosen.recipe != "small"
-    return RECIPES[chosen.recipe](*([chosen.variant] if named else []))
+    return find_recipe(chosen.recipe, chosen.variant)
 
 
 def _plain_fields(recipe):

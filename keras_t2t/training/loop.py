@@ -4,7 +4,6 @@ import contextlib
 import csv
 import io
 import math
-import os
 import signal
 import threading
 import time
@@ -12,6 +11,7 @@ from pathlib import Path
 
 import keras
 
+from keras_t2t.files import replacing
 from keras_t2t.training import state
 from keras_t2t.training.checkpoints import Checkpoints
 
@@ -309,6 +309,5 @@ def _write_csv(path, rows):
     writer = csv.DictWriter(text, names, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text.getvalue())
-    os.replace(temporary, path)
+    with replacing(path, overwrite=True) as temporary:
+        temporary.write_text(text.getvalue())

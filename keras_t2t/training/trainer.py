@@ -3,7 +3,6 @@
 import dataclasses
 import gc
 import json
-import os
 from pathlib import Path
 
 import keras
@@ -11,11 +10,13 @@ import yaml
 
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.files import replacing
 from keras_t2t.training import loop
 from keras_t2t.training.build import build_model, compiled
 from keras_t2t.training.distribution import assert_same_step, choose_devices
-from keras_t2t.training.recipe import Recipe
+from keras_t2t.training.recipe import RECIPES, Recipe
 from keras_t2t.training.state import averages
+from keras_t2t.weights.keras_files import write_model
 
 RECIPE_FILE = "recipe.yaml"
 CLASSES_FILE = "classes.txt"
@@ -228,9 +229,8 @@ def _evaluation(source, recipe, devices, bad_images):
 def save_recipe(recipe, path):
     """Writes a recipe as YAML."""
     text = yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
-    temporary = Path(path).with_suffix(".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
+    with replacing(Path(path), overwrite=True) as temporary:
+        temporary.write_text(text)
 
 
 def load_recipe(path):
@@ -246,6 +246,26 @@ def load_recipe(path):
         return Recipe(**values)
     except (yaml.YAMLError, TypeError, KeyError) as error:
         raise ValueError(f"{path}: is not a recipe ({error})") from error
+
+
+def find_recipe(name, variant=None):
+    """The recipe that an option `--recipe` names.
+
+    Args:
+        name: Str, a key of `RECIPES` or the path of a .yaml file that `save_recipe` wrote.
+        variant: Str, published name of the model that a recipe of `RECIPES` is to be for. `None`
+            means its own choice; `small` has none.
+
+    Raises:
+        ValueError: If the name is neither; or as `load_recipe`.
+    """
+    if name.endswith((".yaml", ".yml")):
+        return load_recipe(name)
+    if name not in RECIPES:
+        raise ValueError(
+            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
+        )
+    return RECIPES[name](*([variant] if variant and name != "small" else []))
 
 
 def _plain(value):
@@ -276,17 +296,11 @@ def _save_models(model, recipe, classes, out):
     """For use: the weights in float32 models that know nothing of optimizers and strategies."""
     fresh = build_model(recipe, classes, weights=False)
     fresh.set_weights(model.get_weights())
-    _save(fresh, out / MODEL_FILE)
+    write_model(out / MODEL_FILE, fresh, overwrite=True)
     pairs = averages(model)
     if pairs:
         average = {variable.path: keras.ops.convert_to_numpy(a) for variable, a in pairs}
         for variable in fresh.weights:
             if variable.path in average:
                 variable.assign(average[variable.path])
-        _save(fresh, out / EMA_FILE)
-
-
-def _save(model, path):
-    temporary = path.with_name("unfinished.keras")
-    model.save(temporary)
-    os.replace(temporary, path)
+        write_model(out / EMA_FILE, fresh, overwrite=True)

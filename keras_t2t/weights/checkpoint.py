@@ -1,15 +1,14 @@
 """Checkpoint files, read and written as `{published key: array}`; nothing in a file is ever run."""
 
 import argparse
-import os
 import re
-import threading
 import warnings
 import zipfile
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from keras_t2t.files import replacing
 
 # Older releases can be made to run code or corrupt memory by a file even when told to read weights
 # only: CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10).
@@ -268,28 +267,3 @@ def _write_safetensors(path, arrays):
 def _write_npz(path, arrays):
     with open(path, "wb") as file:
         np.savez(file, **arrays)
-
-
-@contextmanager
-def replacing(path, overwrite):
-    """A temporary path beside `path`, of the same suffix, which takes its place on success.
-
-    Args:
-        path: `pathlib.Path`.
-        overwrite: bool, whether an existing file may be replaced.
-
-    Raises:
-        FileExistsError: the file exists and `overwrite` is False.
-        FileNotFoundError: the folder does not exist.
-    """
-    if path.exists() and not overwrite:
-        raise FileExistsError(f"{path} exists. Pass overwrite=True to replace it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}")
-    writer = f"{os.getpid()}-{threading.get_ident()}"
-    temporary = path.with_name(f".part-{writer}-{path.name}")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)

@@ -12,9 +12,9 @@ import h5py
 import keras
 import numpy as np
 
-from keras_t2t.data.preprocessing import Preprocessing, model_preprocessing
+from keras_t2t.data.preprocessing import Preprocessing, carried_preprocessing
+from keras_t2t.files import replacing
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
-from keras_t2t.weights.checkpoint import replacing
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.unfilled import build_unfilled
 
@@ -138,14 +138,6 @@ def read_model(path):
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # the zip, HDF5 or JSON reader or any layer
         raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
-
-
-def carried_preprocessing(model):
-    """The `Preprocessing` that a model carries, or None."""
-    try:
-        return model_preprocessing(model)
-    except ValueError:
-        return None
 
 
 def square_input_shape(positions, patch, arguments):

@@ -7,12 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing
+from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing, carried_preprocessing
 from keras_t2t.models.variants import VARIANTS, with_defaults
 from keras_t2t.weights.checkpoint import import_torch, read_checkpoint
 from keras_t2t.weights.download import cache_folder, fetch
 from keras_t2t.weights.keras_files import (
-    carried_preprocessing,
     float32_policy,
     read_model,
     read_weights,
