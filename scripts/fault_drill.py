@@ -28,6 +28,7 @@ from keras_t2t.training import Recipe, TrainingInterrupted, small, train
 from keras_t2t.training.checkpoints import Checkpoints
 
 TMPFS_MIB = 4
+LONGEST_SECONDS = 300  # that a training may take to end
 
 
 def recipe(epochs):
@@ -101,7 +102,7 @@ class Drill:
         process = self.start(run)
         wait_for_progress(process, run)
         process.send_signal(signal.SIGKILL)
-        process.communicate()
+        process.communicate(timeout=LONGEST_SECONDS)
         path, _, info = Checkpoints(run / "checkpoints").newest()
         self.check(info["step"] == newest_step(run), f"SIGKILL {number}: {path.name} is whole")
 
@@ -110,7 +111,7 @@ class Drill:
         wait_for_progress(process, run)
         before = newest_step(run)
         process.send_signal(signal.SIGTERM)
-        process.communicate()
+        process.communicate(timeout=LONGEST_SECONDS)
         # It exits so only once it has saved; at the very step of `before`, if nothing came between.
         saved = process.returncode == 128 + signal.SIGTERM and newest_step(run) >= before
         self.check(saved, f"SIGTERM: saved step {newest_step(run)}, exit {process.returncode}")
@@ -123,7 +124,7 @@ class Drill:
         process = self.start(run)
         wait_for_progress(process, run)
         process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
+        _, err = process.communicate(timeout=LONGEST_SECONDS)
         warned = f"{newest.name} is damaged" in err
         self.check(warned, f"{newest.name} damaged: a warning, and {before.name} is taken")
 
@@ -145,7 +146,7 @@ class Drill:
                         file.write(b"\0" * 4096)
                 except OSError:
                     pass
-            _, err = process.communicate()
+            _, err = process.communicate(timeout=LONGEST_SECONDS)
             told = process.returncode == 1 and "No space left on device" in err
             self.check(told, f"full disk: stops with {err.strip().splitlines()[-1][:150]!r}")
             path, _, _ = Checkpoints(run / "checkpoints").newest()
@@ -157,7 +158,7 @@ class Drill:
 
     def finish(self, run, name):
         process = self.start(run)
-        _, err = process.communicate()
+        _, err = process.communicate(timeout=LONGEST_SECONDS)
         if process.returncode:
             self.check(False, f"{name}: went on and failed: {err[-500:]}")
             return
@@ -189,7 +190,7 @@ def main():
     with tempfile.TemporaryDirectory() as folder:
         drill = Drill(Path(folder), arguments.epochs or 4 + 2 * arguments.kills)
         process = drill.start(drill.folder / "uninterrupted")
-        _, err = process.communicate()
+        _, err = process.communicate(timeout=LONGEST_SECONDS)
         if process.returncode:
             sys.exit(err)
         run = drill.folder / "killed"

@@ -7,6 +7,7 @@ import tensorflow as tf
 
 from keras_t2t.data import decoding
 from keras_t2t.data.image_files import load_image
+from keras_t2t.data.python_calls import python_call
 from keras_t2t.data.sources import SUFFIXES, image_files, split_folder, subfolders
 
 
@@ -63,7 +64,7 @@ def _undecodable(paths):
         _, good = decoding.attempt_all(
             lambda place: tf.shape(decoding.decode(image, 3)), 1, (3,), tf.int32
         )
-        return path, tf.numpy_function(_reason, [image, good[0]], tf.string)
+        return path, python_call(_reason, [image, good[0]], tf.string)
 
     checked = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     checked = checked.map(check, num_parallel_calls=tf.data.AUTOTUNE)

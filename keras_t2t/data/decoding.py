@@ -9,6 +9,7 @@ import numpy as np
 import tensorflow as tf
 
 from keras_t2t.data.image_files import load_image
+from keras_t2t.data.python_calls import python_call
 
 _FAILED = "undecodable image: "
 # Where the EXIF block of a JPEG file begins: at once, or behind JFIF's 18 bytes.
@@ -170,7 +171,7 @@ def _decode_with_pillow(image, channels):
             return np.zeros((0, 0, channels), "uint8")
         return np.asarray(pixels).reshape(*pixels.size[::-1], channels)
 
-    pixels = tf.numpy_function(decoded, [image], tf.uint8, stateful=False)
+    pixels = python_call(decoded, [image], tf.uint8, stateful=False)
     # Not raised in Python, whose traceback TensorFlow would print for every bad image.
     decoded = tf.debugging.Assert(tf.size(pixels) > 0, ["Pillow cannot decode the image"])
     with tf.control_dependencies([decoded]):
@@ -189,7 +190,7 @@ def _is_turned(image):
     parts = [tf.strings.substr(image, place, 6) == b"Exif\0\0" for place in _EXIF_PLACES]
     result = tf.cond(
         tf.reduce_any(parts),
-        lambda: tf.numpy_function(turned, [image], tf.bool, stateful=False),
+        lambda: python_call(turned, [image], tf.bool, stateful=False),
         lambda: False,
     )
     return tf.ensure_shape(result, ())

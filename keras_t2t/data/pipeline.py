@@ -10,6 +10,7 @@ from keras_t2t.data.cropping import padded_crop, random_box, random_flip, resize
 from keras_t2t.data.erasing import random_erasing
 from keras_t2t.data.image_files import load_image
 from keras_t2t.data.mixing import mix
+from keras_t2t.data.python_calls import python_call
 from keras_t2t.data.randaugment import rand_augment
 from keras_t2t.data.sources import IndexedSource, shuffled_index
 
@@ -160,7 +161,7 @@ def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_i
 
     # With Pillow, and so to the last bit what prediction does; TensorFlow is no faster here.
     def prepare(image, label, name):
-        pixels, good = tf.numpy_function(prepared, [image, name], (tf.float32, tf.bool))
+        pixels, good = python_call(prepared, [image, name], (tf.float32, tf.bool))
         return tf.ensure_shape(pixels, shape), label, tf.ensure_shape(good, ())
 
     if isinstance(source, IndexedSource):
@@ -253,7 +254,7 @@ def _reported(good, images, names, source, skip):
         return good
 
     def report():
-        return tf.ensure_shape(tf.numpy_function(noted, [good, images, names], tf.bool), good.shape)
+        return tf.ensure_shape(python_call(noted, [good, images, names], tf.bool), good.shape)
 
     return tf.cond(tf.reduce_all(good), lambda: good, report)
 

@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_t2t.data.python_calls import python_call
+
 SPLITS = ("train", "validation")
 SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
 VALIDATION_FOLDERS = ("val", "validation")
@@ -195,7 +197,7 @@ class DataSource(IndexedSource):
             found = self._records[int(index)]
             return found[self._keys[0]], np.int64(found[self._keys[1]])
 
-        image, label = tf.numpy_function(example, [index], (tf.string, tf.int64), stateful=False)
+        image, label = python_call(example, [index], (tf.string, tf.int64), stateful=False)
         name = tf.strings.format(self.name + ", example {}", index)
         return tf.ensure_shape(image, ()), tf.ensure_shape(label, ()), name
 

@@ -4,6 +4,7 @@ import io
 import json
 import subprocess
 import sys
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -81,7 +82,7 @@ def test_tensorflow_alone_serves_it(tmp_path):
     np.testing.assert_allclose(found["files"], expected(map(prepare, decoded)), atol=2e-3)
 
 
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=30, deadline=None)
 @given(
     st.tuples(*[st.integers(3, 80)] * 2),
     st.tuples(*[st.integers(5, 40)] * 2),
@@ -94,10 +95,21 @@ def test_preprocessing_in_the_graph_is_pillows(size, target, crop, interpolation
     preprocessing = Preprocessing(*target, crop_fraction=crop, interpolation=interpolation)
     (photo,) = photos(1, size)
     found = np.asarray(prepare_pixels(photo[None], preprocessing)[0])
-    difference = 255 * np.abs(found - preprocessing(photo)) * preprocessing.std
-    assert difference.max() < 2.01
-    # Since Pillow 13 the height goes first where that is cheaper, never where the image grows.
-    assert difference.mean() < (0.02 if max(size) <= min(target) else 0.4)
+
+    def difference():
+        return 255 * np.abs(found - preprocessing(photo)) * preprocessing.std
+
+    # Since Pillow 13 the height goes first where that is cheaper.
+    assert difference().mean() < 0.4
+    # In the graph's own order they differ where a value falls halfway between two integers, which
+    # whole ratios of the sizes make frequent: by one, and by one more through the second pass.
+    with mock.patch.object(Image.Image, "resize", width_first):
+        assert difference().max() < 2.01
+        assert difference().mean() < 0.15
+
+
+def width_first(image, size, resampling, resize=Image.Image.resize):
+    return resize(resize(image, (size[0], image.height), resampling), size, resampling)
 
 
 def test_grey_files():
