@@ -4,6 +4,8 @@ import time
 
 import numpy as np
 
+from keras_t2t.layers.validation import positive_int
+
 
 def evaluate(predictor, data, batch_size=64):
     """Top-1 and top-5 accuracy on the validation images of a data set.
@@ -20,10 +22,11 @@ def evaluate(predictor, data, batch_size=64):
         `images_per_second` of the model alone, without reading and preparing images.
 
     Raises:
-        ValueError: If the file does not say how images are prepared, or the data have classes that
-            it does not know; or as `open_source`.
+        ValueError: If the file does not say how images are prepared, the data have classes that
+            it does not know, or an image cannot be decoded; or as `open_source`.
     """
     # Here, because they bring TensorFlow.
+    from keras_t2t.data.decoding import naming_bad_images
     from keras_t2t.data.pipeline import evaluation_batches
     from keras_t2t.data.sources import open_source
 
@@ -34,23 +37,54 @@ def evaluate(predictor, data, batch_size=64):
         )
     source = open_source(data, "validation")
     classes = len(predictor.classes)
-    if source.num_classes > classes:
-        raise ValueError(
-            f"data: expected at most the {classes} classes of model {predictor.metadata.name!r}, "
-            f"got {source.num_classes} of {source.name}"
-        )
-    predictor.batch_size = batch_size
+    outputs = outputs_of(source, predictor)
+    predictor.batch_size = positive_int(batch_size, "batch_size")
     right = np.zeros(min(5, classes))
     images, seconds = 0, 0.0
-    for batch, labels in evaluation_batches(source, predictor.preprocessing, batch_size):
-        batch, labels = batch.numpy(), labels.numpy()
-        start = time.perf_counter()
-        scores = predictor.scores(batch)
-        seconds += time.perf_counter() - start
-        best = np.argsort(-scores, axis=1, kind="stable")[:, : len(right)]
-        right += np.sum(best == labels[:, None], axis=0)
-        images += len(labels)
+    with naming_bad_images():
+        for batch, labels in evaluation_batches(source, predictor.preprocessing, batch_size):
+            batch, labels = batch.numpy(), outputs[labels.numpy()]
+            start = time.perf_counter()
+            scores = predictor.scores(batch)
+            seconds += time.perf_counter() - start
+            best = np.argsort(-scores, axis=1, kind="stable")[:, : len(right)]
+            right += np.sum(best == labels[:, None], axis=0)
+            images += len(labels)
     found = {"top1": right[0] / images}
     if classes > 5:
         found["top5"] = right.sum() / images
     return found | {"images": images, "images_per_second": images / seconds}
+
+
+def outputs_of(source, predictor):
+    """The output of the model that stands for each class of the data.
+
+    Where both name their classes, those of one name (or of one ImageNet id) belong together. As
+    many classes of which some have no name that the model knows belong together in their order, if
+    that is the order of the others.
+
+    Raises:
+        ValueError: If the model does not know some of the classes.
+    """
+    model, count, names = predictor.metadata.name, len(predictor.classes), source.class_names
+    same = np.arange(source.num_classes)
+    if names is None:  # labels are outputs, and the last ones may be missing
+        if len(same) > count:
+            raise ValueError(
+                f"data: expected at most the {count} classes of model {model!r}, got {len(same)} "
+                f"of {source.name}"
+            )
+        return same
+    # The id of a class that has none of its own is its place.
+    ids = {key: place for place, (key, _) in enumerate(predictor.classes) if key != str(place)}
+    named = {name: place for place, (_, name) in enumerate(predictor.classes) if name != str(place)}
+    places = named | ids
+    unknown = [name for name in names if name not in places]
+    if not unknown:
+        return np.array([places[name] for name in names])
+    if len(names) == count and all(places.get(name, at) == at for at, name in enumerate(names)):
+        return same
+    raise ValueError(
+        f"data: expected the {count} classes of model {model!r} or some of them, got {len(names)} "
+        f"of {source.name}, which it does not know by name: {', '.join(unknown[:5])}"
+    )

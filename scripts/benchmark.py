@@ -9,15 +9,18 @@ Each case runs in a process of its own; those that belong together (one variant,
 dtype and mode) take turns, so that what else the machine does meets them all alike. Printed are the
 median and the quartiles of the seconds of a step, images a second, the time against the fastest of
 the group, the share of the limit (the network's matrix products, forward and backward, timed alone
-in turn with the others, with the same backend and dtype, over the step's time) and the peak memory.
+in turn with the others, with the same backend and dtype, over the step's time), the share of the
+peak (those products over what `peak` computes in the step's time) and the largest memory.
 
 Networks: `t2t_vit` as it comes; `plain`, the same layer by layer as its graph is drawn; `stem`,
-all before the encoder; `limit`, the products alone (each block in full, as published); `vit_small`,
-KerasHub's ViT-S/16, for scale.
-Other runtimes (inference only) run the ONNX file of `plain`.
+all before the encoder; `limit`, the products alone (each block in full, as published); `peak`, one
+large square product; `vit_small`, KerasHub's ViT-S/16, for scale.
+Other runtimes (inference only) run the ONNX file of `plain`. What needs a package that is not
+installed is left out.
 """
 
 import argparse
+import importlib.util
 import itertools
 import json
 import os
@@ -28,10 +31,22 @@ import sys
 import tempfile
 from pathlib import Path
 
+os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
 SCRIPTS = Path(__file__).resolve().parent
 BACKENDS = ("tensorflow", "jax", "torch")
 RUNTIMES = (*BACKENDS, "onnxruntime", "openvino")
-NETWORKS = ("t2t_vit", "plain", "stem", "limit", "vit_small")
+NETWORKS = ("t2t_vit", "plain", "stem", "limit", "peak", "vit_small")
+# Networks of products alone, which compete with nothing.
+PRODUCTS = ("limit", "peak")
+# Modules that runtimes and networks import, and what to install for them.
+NEEDS = {
+    "jax": {"jax": "keras_t2t[jax]"},
+    "torch": {"torch": "keras_t2t[torch]"},
+    "onnxruntime": {"onnxruntime": "keras_t2t[export]", "tf2onnx": "keras_t2t[export]"},
+    "openvino": {"openvino": "openvino", "tf2onnx": "keras_t2t[export]"},
+    "vit_small": {"keras_hub": "keras-hub"},
+}
 SECONDS = 0.5  # the least that a case measures at each of its turns
 
 
@@ -41,8 +56,8 @@ def arguments(argv=None):
     )
     several = {"nargs": "+"}
     parser.add_argument("--variants", default=["t2t_vit_14"], **several)
-    parser.add_argument("--image-sizes", default=[224], type=int, **several)
-    parser.add_argument("--batch-sizes", default=[8], type=int, **several)
+    parser.add_argument("--image-sizes", default=[224], type=positive, **several)
+    parser.add_argument("--batch-sizes", default=[8], type=positive, **several)
     parser.add_argument("--modes", default=["infer"], choices=("infer", "train"), **several)
     parser.add_argument(
         "--dtypes", default=["float32"], choices=("float32", "bfloat16", "float16"), **several
@@ -50,7 +65,11 @@ def arguments(argv=None):
     parser.add_argument("--runtimes", default=list(RUNTIMES), choices=RUNTIMES, **several)
     parser.add_argument("--networks", default=["t2t_vit", "limit"], choices=NETWORKS, **several)
     parser.add_argument(
-        "--jit", default=["on"], choices=("on", "off"), help="compile, of Keras", **several
+        "--jit",
+        choices=("on", "off"),
+        help="compile, of Keras (default on; off on torch, which compiles for minutes and then "
+        "runs no faster)",
+        **several,
     )
     parser.add_argument(
         "--huge-pages",
@@ -60,10 +79,61 @@ def arguments(argv=None):
         **several,
     )
     parser.add_argument("--against", help="folder of another checkout, to run beside this one")
-    parser.add_argument("--rounds", default=10, type=int, help="turns of each case")
+    parser.add_argument("--rounds", default=10, type=positive, help="turns of each case")
     parser.add_argument("--json", help="file for all figures")
     parser.add_argument("--plot", help="PNG of the time against the image size")
-    return parser.parse_args(argv)
+    options = parser.parse_args(argv)
+    # All that can be said before the first case runs.
+    check_variants(parser, options.variants)
+    for path in filter(None, (options.json, options.plot)):
+        if not Path(path).absolute().parent.is_dir():
+            parser.error(f"there is no folder {Path(path).parent}")
+    if options.against and not Path(options.against, "keras_t2t").is_dir():
+        parser.error(f"argument --against: no checkout: {options.against}")
+    options.runtimes = installed(options.runtimes)
+    options.networks = installed(options.networks)
+    if not options.networks or not any(groups(options)):
+        parser.error("nothing is left to measure")
+    if options.plot:
+        if not {"t2t_vit", "stem"} & {
+            case["network"] for case in itertools.chain(*groups(options))
+        }:
+            parser.error("argument --plot: draws the networks t2t_vit and stem, and neither is run")
+        if importlib.util.find_spec("matplotlib") is None:
+            parser.error("argument --plot: needs `pip install keras_t2t[plot]`")
+    return options
+
+
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def check_variants(parser, variants):
+    from keras_t2t.models.variants import list_variants
+
+    for variant in variants:
+        if variant not in list_variants():
+            parser.error(
+                f"argument --variants: expected of {', '.join(list_variants())}, got {variant!r}"
+            )
+
+
+def installed(names):
+    """Those runtimes or networks whose packages are installed; tells what the others need."""
+    found = []
+    for name in names:
+        missing = [
+            package
+            for module, package in NEEDS.get(name, {}).items()
+            if importlib.util.find_spec(module) is None
+        ]
+        if missing:
+            print(f"{name}: left out, needs `pip install {' '.join(missing)}`")
+        else:
+            found.append(name)
+    return found
 
 
 def groups(options):
@@ -89,8 +159,9 @@ def groups(options):
             folders = [str(SCRIPTS.parent)]
             if options.against and network == "t2t_vit":
                 folders.append(str(Path(options.against).resolve()))
-            # Its products are single operations, compiled or not.
-            jits = ["on"] if network == "limit" else options.jit
+            jits = options.jit or ["off" if runtime == "torch" else "on"]
+            if network in PRODUCTS:  # single operations, compiled or not
+                jits = ["on"]
             for jit, pages, folder in itertools.product(jits, options.huge_pages, folders):
                 cases.append(
                     {
@@ -139,7 +210,9 @@ class Worker:
 def environment(case):
     added = {
         "PYTHONPATH": f"{case['folder']}{os.pathsep}{SCRIPTS}",
-        "TF_CPP_MIN_LOG_LEVEL": "2",
+        # An accelerator is shared by all workers of a group.
+        "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+        "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "KERAS_BACKEND": case["runtime"] if case["runtime"] in BACKENDS else "tensorflow",
     }
     if case.get("huge_pages"):
@@ -176,14 +249,20 @@ def measure(cases, rounds):
             }
         )
     for row in rows:
-        limits = [
-            other["seconds"]
+        alone = {
+            other["network"]: other
             for other in rows
-            if other["network"] == "limit"
+            if other["network"] in PRODUCTS
             and (other["runtime"], other["huge_pages"]) == (row["runtime"], row.get("huge_pages"))
-        ]
-        if limits and row["network"] in ("t2t_vit", "plain"):
-            row["share_of_limit"] = limits[0] / row["seconds"]
+        }
+        if row["network"] not in ("t2t_vit", "plain"):
+            continue
+        if "limit" in alone:
+            row["share_of_limit"] = alone["limit"]["seconds"] / row["seconds"]
+        if "peak" in alone:
+            peak = alone["peak"]
+            peak_seconds = peak["seconds"] * peak["network_flops"] / peak["flops"]
+            row["share_of_peak"] = peak_seconds / row["seconds"]
     return rows
 
 
@@ -208,27 +287,34 @@ def report(rows):
         f"\n{first['variant']}, {first['image_size']} px, batch {first['batch']}, "
         f"{first['dtype']}, {first['mode']}"
     )
-    print(f"{'':40}{'ms':>9}  {'quartiles':>17}{'images/s':>10}{'ratio':>7}{'limit':>7}{'MiB':>8}")
-    # Limits are no competitors.
+    print(
+        f"{'':40}{'ms':>9}  {'quartiles':>17}{'images/s':>10}{'ratio':>7}{'limit':>7}{'peak':>7}"
+        f"{'MiB':>8}"
+    )
     fastest = min(
-        (row["seconds"] for row in rows if row["network"] not in ("limit", "stem")),
+        (row["seconds"] for row in rows if row["network"] not in (*PRODUCTS, "stem")),
         default=rows[0]["seconds"],
     )
     for row in rows:
         name = [row["runtime"], row["network"]]
-        if row["network"] != "limit" and row["runtime"] in BACKENDS:
+        if "flops" in row:
+            name.append(f"{row['flops'] / row['seconds'] / 1e12:.3g} TFLOP/s")
+        if row["network"] not in PRODUCTS and row["runtime"] in BACKENDS:
             name.append("jit" if row["jit"] else "no jit")
         if row.get("huge_pages"):
             name.append("huge pages")
         if row["folder"] != str(SCRIPTS.parent):
             name.append(Path(row["folder"]).name)
         low, high = (f"{1000 * value:.1f}" for value in row["quartiles"])
-        share = f"{row['share_of_limit']:.0%}" if "share_of_limit" in row else ""
+        shares = "".join(
+            f"{row[key]:7.0%}" if key in row else " " * 7
+            for key in ("share_of_limit", "share_of_peak")
+        )
         memory = row.get("peak_device", row["peak_rss"]) / 2**20
         print(
             f"{', '.join(name):40}{1000 * row['seconds']:9.1f}  {low:>7} - {high:>7}"
             f"{row['images_per_second']:10.1f}{row['seconds'] / fastest:7.2f}"
-            f"{share:>7}{memory:8.0f}",
+            f"{shares}{memory:8.0f}",
             flush=True,
         )
 
@@ -237,7 +323,7 @@ def main():
     options = arguments()
     rows = []
     print(f"{platform.machine()}, {len(os.sched_getaffinity(0))} cores")
-    for cases in groups(options):
+    for cases in filter(None, groups(options)):
         group = measure(cases, options.rounds)
         report(group)
         rows += group

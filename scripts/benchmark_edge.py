@@ -111,16 +111,28 @@ def report(variant, paths, threads, rounds):
         print(f"{name:26}{1000 * value:8.2f}{ratio:>8}{size:>8}  {partitions}")
 
 
-def main():
+def positive(text):
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
+    return int(text)
+
+
+def main(arguments=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--variants", nargs="+", default=["t2t_vit_7", "t2t_vit_14"])
-    parser.add_argument("--threads", type=int, default=2)
-    parser.add_argument("--rounds", type=int, default=50)
+    parser.add_argument(
+        "--variants",
+        nargs="+",
+        default=["t2t_vit_7", "t2t_vit_14"],
+        choices=keras_t2t.list_variants(),
+        metavar="VARIANT",
+    )
+    parser.add_argument("--threads", type=positive, default=2)
+    parser.add_argument("--rounds", type=positive, default=50)
     parser.add_argument("--files", type=Path, help="keep the exported files in this folder")
     parser.add_argument("--export-only", action="store_true", help="measure nothing")
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.files or Path(temporary)
         for variant in options.variants:

@@ -30,7 +30,7 @@ step() {
 run_tests() {
   local backend=$1 status=0
   # PyTorch's threads spin while they wait for one another: one for each worker.
-  KERAS_BACKEND=$backend OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n 2 "${@:2}" | tee "$log" || status=$?
+  KERAS_BACKEND=$backend OMP_NUM_THREADS=1 "$venv/bin/python" -m pytest -n 2 --dist worksteal "${@:2}" | tee "$log" || status=$?
   # 5 is "no test": right where all that were asked for need TensorFlow.
   [[ $status -eq 0 || ($status -eq 5 && $backend != tensorflow) ]]
 }

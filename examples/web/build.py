@@ -38,10 +38,11 @@ def build(model, folder):
     """
     predictor = keras_t2t.Predictor(model)
     metadata = predictor.metadata
-    if Path(model).suffix != ".onnx" or not metadata.pixels or metadata.output != "probabilities":
+    kind = Path(model).suffix.lower(), metadata.pixels, metadata.output
+    if kind != (".onnx", True, "probabilities") or predictor.input_shape[0] not in (1, None):
         raise ValueError(
-            f"{model}: expected a model that `keras-t2t export --format onnx --with-preprocessing "
-            "--with-softmax` wrote"
+            f"{model}: expected a model of batch 1 or dynamic that `keras-t2t export --format onnx "
+            "--with-preprocessing --with-softmax` wrote"
         )
     folder = Path(folder)
     if folder.exists() and not (folder / "vendor").is_dir():

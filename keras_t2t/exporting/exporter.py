@@ -5,11 +5,12 @@ from pathlib import Path
 
 import keras
 
+from keras_t2t.data.class_names import class_names
 from keras_t2t.data.preprocessing import carried_preprocessing
 from keras_t2t.exporting.metadata import Metadata, classes_of
-from keras_t2t.exporting.predictor import batches, prepared
+from keras_t2t.exporting.predictor import batches, check_images, prepared
 from keras_t2t.exporting.verification import bundled_inputs, compare, size_of, table
-from keras_t2t.files import replacing
+from keras_t2t.files import refuse_existing, replacing
 from keras_t2t.layers.validation import one_of, positive_int
 
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
@@ -52,7 +53,7 @@ def export(
             or one around it. Mixed precision is left behind: the file computes as `precision` says.
         path: Where to: a folder for a SavedModel, a file that ends in `.tflite` or `.onnx`.
         format: `"saved_model"`, `"litert"` or `"onnx"`; Keras' own names `"tf_saved_model"` and
-            `"tflite"` will do. `None` means what the path's suffix says.
+            `"tflite"` will do. `None` means what the path's suffix says, a SavedModel without one.
         precision: `"float32"`; `"float16"`, half the size; `"dynamic_int8"`, a quarter of the size
             and the fastest without images to calibrate with, recommended for the edge; `"int8"`,
             LiteRT only: with ranges known from `calibration`. A SavedModel is float32.
@@ -72,7 +73,8 @@ def export(
             again as `Predictor.predict` takes them.
         verify: Bool, whether the file is held against the model.
         threads: Int, threads to verify and time with. `None` means one for each CPU core.
-        overwrite: Bool, whether what is at `path` may be replaced.
+        overwrite: Bool, whether what is at `path`, and beside it as `NAME.json`, may be replaced: a
+            file, or by a SavedModel a SavedModel, but no other folder.
         verbose: Bool, whether the table of what was found is printed.
 
     Returns:
@@ -81,24 +83,24 @@ def export(
     Raises:
         ValueError: If an argument is out of range or they do not fit together; or if the file
             differs from the model by more than its precision explains: it is not written then.
-        FileExistsError: If there is something at `path` and `overwrite` is `False`.
+        FileExistsError: If there is something at `path` or `NAME.json` and `overwrite` is `False`.
+        IsADirectoryError: If it is a folder that is not replaced.
         FileNotFoundError: If the folder that `path` is to lie in does not exist.
         RuntimeError: If Keras runs on another backend than TensorFlow.
         ImportError: If the format's tools are not installed: `pip install keras_t2t[export]`.
     """
-    path = Path(path).expanduser()
-    format = _format(format, path)
-    dynamic = (batch_size or BATCH_SIZES[format]) == "dynamic"
-    batch = None if dynamic else positive_int(batch_size or BATCH_SIZES[format], "batch_size")
-    one_of(precision, "precision", PRECISIONS[format])
-    if precision == "int8" and not (calibration is not None and len(calibration)):
-        raise ValueError("calibration: expected some 16 to 100 images, which int8 needs, got none")
-    if integer_io and precision != "int8":
-        raise ValueError(f"integer_io: expected False with precision={precision!r}")
-    if path.exists() and not overwrite:  # said before the work, not after
-        raise FileExistsError(f"{path} exists. Pass overwrite=True to replace it.")
-    if not path.parent.is_dir():
-        raise FileNotFoundError(f"There is no folder {path.parent}")
+    path, format, batch = check_arguments(
+        path,
+        format=format,
+        precision=precision,
+        batch_size=batch_size,
+        labels=labels,
+        integer_io=integer_io,
+        images=images,
+        calibration=calibration,
+        threads=threads,
+        overwrite=overwrite,
+    )
     if keras.backend.backend() != "tensorflow":
         raise RuntimeError(
             "keras_t2t.export needs the TensorFlow backend, and Keras runs on "
@@ -108,7 +110,7 @@ def export(
         )
     # Here, because they bring TensorFlow.
     from keras_t2t.exporting.arrangement import arrange
-    from keras_t2t.exporting.rebuilding import for_inference
+    from keras_t2t.exporting.rebuilding import for_inference, is_quantized
     from keras_t2t.exporting.serving import serving_model
 
     input_shape = _image_shape(model)
@@ -118,6 +120,11 @@ def export(
             f"with_preprocessing: expected a model that says how images are prepared, but "
             f"{model.name!r} has no PreprocessedImages layer. T2TViT(..., preprocessing=...) puts "
             "one in."
+        )
+    if format == "litert" and is_quantized(model):
+        raise ValueError(
+            f"model {model.name!r}: expected one that is not quantised, which LiteRT cannot "
+            "compute. Export what it was before, with precision='dynamic_int8'"
         )
     reference, output = for_inference(model)
     if with_softmax and output != "logits":
@@ -155,13 +162,15 @@ def export(
 
             if precision == "int8":
                 calibration = prepared(calibration, preprocessing, input_shape)
-                calibration = batches(calibration, metadata, batch)
+                calibration = batches(calibration, metadata, batch or 1)
             write_litert(temporary, network, batch, metadata, calibration, integer_io)
             found["xnnpack_partitions"] = xnnpack_partitions(temporary)
         found["bytes"] = size_of(temporary)
         if verify:
             found["images"] = f"{len(inputs)} ({source})"
-            found |= compare(temporary, reference, inputs, precision, threads)
+            # Where layers round, the smallest difference may become a step.
+            bound = "dynamic_int8" if is_quantized(model) else precision
+            found |= compare(temporary, reference, inputs, bound, threads)
         if verbose:
             print(f"{path}\n{table(found)}")
         if verify and not found["passed"]:
@@ -170,22 +179,87 @@ def export(
                 f"{found['bound']}, got a largest difference of {found['largest_difference']:.2e} "
                 f"and a correlation of {found['correlation']:.6f}"
             )
-    report = path.with_name(path.name + ".json")
-    with replacing(report, overwrite=True) as temporary:
+    with replacing(_report(path), overwrite) as temporary:
         temporary.write_text(json.dumps(found, indent=1) + "\n", encoding="utf-8")
     return found
 
 
+def check_arguments(
+    path,
+    format=None,
+    precision="float32",
+    batch_size=None,
+    labels=None,
+    integer_io=False,
+    images=None,
+    calibration=None,
+    threads=None,
+    overwrite=False,
+):
+    """What `export` can say of its arguments without the model.
+
+    Returns:
+        (path, format, batch): the `Path`, the format's name, and the batch, `None` for any.
+
+    Raises:
+        ValueError, OSError: As `export`.
+    """
+    path = Path(path).expanduser()
+    format = _format(format, path)
+    batch = BATCH_SIZES[format] if batch_size is None else batch_size
+    batch = None if batch == "dynamic" else positive_int(batch, "batch_size")
+    if precision not in PRECISIONS[format]:
+        raise ValueError(
+            f"`precision` must be one of {', '.join(map(repr, PRECISIONS[format]))} for format "
+            f"{format!r}. Received: precision={precision!r}"
+        )
+    if labels is not None:
+        class_names(labels)
+    if images is not None:
+        _check_some(images, "images")
+    if precision == "int8":
+        _check_some(() if calibration is None else calibration, "calibration")
+    elif calibration is not None:
+        raise ValueError(f"calibration: expected None with precision={precision!r}")
+    if integer_io and precision != "int8":
+        raise ValueError(f"integer_io: expected False with precision={precision!r}")
+    if threads is not None:
+        positive_int(threads, "threads")
+    for taken in (path, _report(path)):
+        refuse_existing(taken, overwrite)
+    if path.is_dir() and format != "saved_model":
+        raise IsADirectoryError(f"{path} is a folder, which is not replaced by a file")
+    if not path.parent.is_dir():
+        raise FileNotFoundError(f"There is no folder {path.parent}")
+    return path, format, batch
+
+
+def _check_some(images, name):
+    check_images(images, name)
+    if not len(images):
+        needed = "some 16 to 100 images, which int8 needs" if name == "calibration" else "some"
+        raise ValueError(f"{name}: expected {needed}, got none")
+
+
+def _report(path):
+    """The file beside an export that says what was found."""
+    return path.with_name(path.name + ".json")
+
+
 def _format(format, path):
     """The name of the format that is meant."""
+    suffix = path.suffix.lower()
     if format is None:
-        format = next(
-            (name for name, suffix in SUFFIXES.items() if suffix and path.suffix == suffix),
-            "saved_model",
-        )
+        names = {suffix: name for name, suffix in SUFFIXES.items()}
+        if suffix not in names:
+            raise ValueError(
+                "path: expected .tflite or .onnx at the end, or no suffix for a SavedModel, got "
+                f"{path}. Name the format to write a SavedModel there"
+            )
+        return names[suffix]
     format = KERAS_NAMES.get(format, format)
     one_of(format, "format", (*SUFFIXES, *KERAS_NAMES))
-    if path.suffix != SUFFIXES[format] and (SUFFIXES[format] or path.suffix in SUFFIXES.values()):
+    if suffix != SUFFIXES[format] and (SUFFIXES[format] or suffix in SUFFIXES.values()):
         raise ValueError(
             f"path: expected {SUFFIXES[format] or 'no suffix'} at the end for format {format!r}, "
             f"got {path}"

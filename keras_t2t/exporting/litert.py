@@ -92,4 +92,9 @@ def _quantized(content, precision, calibration, integer_io):
                     tool.add_static_config(".*", operation, **static)
             batches = [{"images": np.asarray(batch)} for batch in calibration]
             ranges = tool.calibrate({SIGNATURE: batches})
+            if integer_io:
+                # The range of what comes out is a mean over the batches, which would clip the best.
+                *_, (_, output) = operations(content)
+                low, high = ranges[output]["min"], ranges[output]["max"]
+                ranges[output] = {"min": low - (high - low) / 2, "max": high + (high - low) / 2}
         return bytes(tool.quantize(ranges, enable_progress_bar=False).quantized_model)

@@ -95,5 +95,6 @@ def _described(metadata):
         target["offset_6"] = vector(labels)
     graph = table(offset_2=vector(table(**source)), offset_3=vector(table(**target)))
     name = builder.CreateString(metadata.name)
-    builder.Finish(table(offset_0=name, offset_3=vector(graph)), b"M001")
+    packed = vector(table(offset_0=builder.CreateString(NAME)))
+    builder.Finish(table(offset_0=name, offset_3=vector(graph), offset_6=packed), b"M001")
     return bytes(builder.Output())

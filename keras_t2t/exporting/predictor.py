@@ -1,11 +1,10 @@
 """One way to ask a classifier, whatever file it is in."""
 
-import os
-
 import numpy as np
 
 from keras_t2t.exporting.metadata import classes_of
 from keras_t2t.exporting.runners import open_runner
+from keras_t2t.layers.validation import positive_int
 
 
 class Predictor:
@@ -34,12 +33,15 @@ class Predictor:
 
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, damaged or no classifier of images, or there is
-            another number of labels than of outputs.
+        ValueError: If the file is of another kind, damaged or no classifier of images, there is
+            another number of labels than of outputs, or a number is no positive int.
         ImportError: If the file's runtime is not installed.
     """
 
     def __init__(self, source, labels=None, batch_size=16, threads=None):
+        self.batch_size = positive_int(batch_size, "batch_size")
+        if threads is not None:
+            positive_int(threads, "threads")
         self._runner = runner = open_runner(source, threads)
         self.metadata, self.input_shape = runner.metadata, runner.input_shape
         self.preprocessing = self.metadata.preprocessing
@@ -52,10 +54,10 @@ class Predictor:
         classes = self.metadata.classes if labels is None else None
         classes = classes or classes_of(labels, count, self.metadata.name)
         self.classes = list(classes or ((str(i), str(i)) for i in range(count)))
-        self.batch_size = batch_size
 
     def predict(self, images):
-        """The probabilities of all classes.
+        """The probabilities of all classes; what the model gives, if that is neither probabilities
+        nor known to be logits (a sigmoid's answers, or a file that does not say).
 
         Args:
             images: A list of paths, Pillow images or uint8 arrays, or a uint8 array (n, rows,
@@ -66,16 +68,15 @@ class Predictor:
             float32 NumPy array (n, classes).
 
         Raises:
-            ValueError: If an image cannot be read, the shape is another, or images are to be
-                prepared but the file does not say how.
+            ValueError: If `images` are of another type, an image cannot be read, the shape is
+                another, or images are to be prepared but the file does not say how.
         """
         scores = self.scores(images)
-        if self.metadata.output == "probabilities":
-            return scores
-        return softmax(scores)
+        return softmax(scores) if self.metadata.output == "logits" else scores
 
     def scores(self, images):
         """What the model itself gives: `predict` without the softmax behind logits."""
+        check_images(images)
         size = self.input_shape[0] or self.batch_size
         found = [np.zeros((0, len(self.classes)), "float32")]
         for start in range(0, len(images), size):
@@ -85,6 +86,20 @@ class Predictor:
             for batch in batches(chosen, self.metadata, self.input_shape[0] or len(chosen)):
                 found.append(self._runner.run(batch)[: len(chosen)])
         return np.concatenate(found)
+
+
+def check_images(images, name="images"):
+    """Raises a ValueError unless these are several images, as `Predictor.predict` takes them."""
+    if isinstance(images, np.ndarray):
+        if images.dtype.kind in "biuf" and images.ndim != 4:
+            raise ValueError(
+                f"{name}: expected shape (n, rows, columns, channels), got {images.shape}"
+            )
+    elif not isinstance(images, (list, tuple)):
+        raise ValueError(
+            f"{name}: expected a list of paths, Pillow images or uint8 arrays, or an array, "
+            f"got {images!r:.100}"
+        )
 
 
 def batches(images, metadata, size):
@@ -115,10 +130,8 @@ def prepared(images, preprocessing, input_shape):
     Raises:
         ValueError: As `Predictor.predict`.
     """
-    if isinstance(images, (str, os.PathLike)):
-        raise ValueError(f"images: expected a list of images, got the path {images}")
     if isinstance(images, np.ndarray) and images.dtype.kind == "f":
-        if images.ndim != 4 or images.shape[1:] != tuple(input_shape):
+        if images.shape[1:] != tuple(input_shape):
             raise ValueError(
                 f"images: expected shape (n, {', '.join(map(str, input_shape))}), "
                 f"got {images.shape}"

@@ -61,9 +61,9 @@ def for_inference(model):
     """
     model = functional(model)
     head = last_layer(model)
-    activation = getattr(head, "activation", None)
-    softmax_alone = isinstance(head, keras.layers.Softmax) or (
-        isinstance(head, keras.layers.Activation) and activation is keras.activations.softmax
+    kind = output_of(model)
+    softmax_alone = kind == "probabilities" and isinstance(
+        head, (keras.layers.Softmax, keras.layers.Activation)
     )
     copies = []
 
@@ -73,7 +73,7 @@ def for_inference(model):
         config = layer.get_config()
         if not is_quantized(layer):
             config["dtype"] = "float32"
-        if layer is head and activation is keras.activations.softmax:
+        if layer is head and kind == "probabilities":
             config["activation"] = None
         copies.append((layer, type(layer).from_config(config)))
         return copies[-1][1]
@@ -81,8 +81,16 @@ def for_inference(model):
     network = rebuilt(model, copy)
     for layer, its_copy in copies:
         its_copy.set_weights(layer.get_weights())
-    known = (keras.activations.linear, keras.activations.softmax)
-    return network, "logits" if softmax_alone or activation in known else "outputs"
+    return network, "outputs" if kind == "outputs" else "logits"
+
+
+def output_of(model):
+    """What comes out of a model: `"logits"`, `"probabilities"`, or `"outputs"` of another kind."""
+    head = last_layer(model)
+    if isinstance(head, keras.layers.Softmax):
+        return "probabilities"
+    kinds = {keras.activations.linear: "logits", keras.activations.softmax: "probabilities"}
+    return kinds.get(getattr(head, "activation", None), "outputs")
 
 
 class PassedOn(keras.layers.Layer):

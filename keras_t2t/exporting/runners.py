@@ -1,5 +1,6 @@
 """Model files of every format behind one call: a batch of images in, scores out."""
 
+import io
 import os
 import zipfile
 from pathlib import Path
@@ -9,7 +10,7 @@ import numpy as np
 
 from keras_t2t.data.preprocessing import carried_preprocessing
 from keras_t2t.exporting.metadata import NAME, Metadata
-from keras_t2t.exporting.rebuilding import last_layer
+from keras_t2t.exporting.rebuilding import output_of
 
 
 def open_runner(source, threads=None):
@@ -24,7 +25,7 @@ def open_runner(source, threads=None):
 
     Returns:
         An object with `metadata`, `input_shape` (the batch `None` if any is taken), `outputs` (how
-        many for each image) and `run(batch)`.
+        many for each image), `threads` (`None` where the framework chooses) and `run(batch)`.
 
     Raises:
         FileNotFoundError: If there is no such file.
@@ -42,8 +43,9 @@ def open_runner(source, threads=None):
         from keras_t2t.weights.keras_files import read_model
 
         return KerasRunner(read_model(path))
-    if path.suffix in (".tflite", ".onnx"):
-        kind = LiteRTRunner if path.suffix == ".tflite" else OnnxRunner
+    kinds = {".tflite": LiteRTRunner, ".onnx": OnnxRunner}
+    kind = kinds.get(path.suffix.lower())
+    if kind is not None:
         return kind(path, threads or cores())
     raise ValueError(
         f"{path}: expected a .keras, .tflite or .onnx file or the folder of a SavedModel"
@@ -58,14 +60,12 @@ def cores():
 class KerasRunner:
     """A `keras.Model` on whatever backend."""
 
+    threads = None
+
     def __init__(self, model):
-        activation = getattr(last_layer(model), "activation", None)
-        linear = activation in (None, keras.activations.linear)
         self.model = model
         self.metadata = Metadata(
-            model.name,
-            "logits" if linear else "probabilities",
-            preprocessing=carried_preprocessing(model),
+            model.name, output_of(model), preprocessing=carried_preprocessing(model)
         )
         self.input_shape, self.outputs = _shapes(model.input_shape, model.output_shape, model.name)
 
@@ -75,6 +75,8 @@ class KerasRunner:
 
 class SavedModelRunner:
     """A SavedModel, run by TensorFlow without Keras."""
+
+    threads = None
 
     def __init__(self, path):
         import tensorflow as tf
@@ -114,9 +116,10 @@ class LiteRTRunner:
     def __init__(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
+        content, self.threads = path.read_bytes(), threads
         try:
             # Bytes are checked before they are used; of a file LiteRT believes what it says.
-            self.interpreter = Interpreter(model_content=path.read_bytes(), num_threads=threads)
+            self.interpreter = Interpreter(model_content=content, num_threads=threads)
             self.interpreter.allocate_tensors()
         except (ValueError, RuntimeError) as error:
             raise ValueError(f"{path}: is not a complete LiteRT model ({_line(error)})") from None
@@ -125,7 +128,7 @@ class LiteRTRunner:
         if len(inputs) != 1 or len(outputs) != 1:
             raise ValueError(f"{path}: expected a model of one input and one output")
         (self.input,), (self.output,) = inputs, outputs
-        self.metadata = _packed_metadata(path) or Metadata(path.stem)
+        self.metadata = _packed_metadata(content, path) or Metadata(path.stem)
         shape = (self.input["shape_signature"], self.output["shape_signature"])
         self.input_shape, self.outputs = _shapes(*shape, path)
 
@@ -153,6 +156,7 @@ class OnnxRunner:
     def __init__(self, path, threads):
         import onnxruntime
 
+        self.threads = threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
@@ -183,14 +187,16 @@ class OnnxRunner:
         return scores.astype("float32")
 
 
-def _packed_metadata(path):
+def _packed_metadata(content, path):
     """What is packed into a LiteRT model, in the way of LiteRT's associated files: a zip behind."""
-    if not zipfile.is_zipfile(path):
+    if NAME.encode() not in content:  # which the model itself names, before the zip
         return None
-    with zipfile.ZipFile(path) as packed:
-        if NAME not in packed.namelist():
-            return None
-        return Metadata.from_json(packed.read(NAME).decode("utf-8"), path)
+    try:
+        with zipfile.ZipFile(io.BytesIO(content)) as packed:
+            text = packed.read(NAME).decode("utf-8")
+    except (zipfile.BadZipFile, KeyError) as error:
+        raise ValueError(f"{path}: is not a complete LiteRT model ({_line(error)})") from None
+    return Metadata.from_json(text, path)
 
 
 def _kind(output_name):

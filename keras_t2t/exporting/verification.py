@@ -7,7 +7,7 @@ import numpy as np
 
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.exporting.predictor import batches, softmax
-from keras_t2t.exporting.runners import cores, open_runner
+from keras_t2t.exporting.runners import open_runner
 
 # float32 computes the same in another order: the largest difference, in parts of the largest
 # output. The others round: the correlation of the outputs.
@@ -33,7 +33,8 @@ def compare(path, model, images, precision, threads=None):
     Returns:
         Dict, for `table` and JSON: `largest_difference`, `mean_difference`, `correlation` and
         `top1_agreement` of the outputs; `bound`, what was expected of them, and `passed`;
-        `latency_ms`, the median of `latency_runs` runs of a batch of `latency_batch` on `threads`.
+        `latency_ms`, the median of `latency_runs` runs of a batch of `latency_batch` on `threads`,
+        `None` where TensorFlow chooses their number.
         Of a SavedModel with preprocessing inside also `preprocessing_largest_difference` and
         `preprocessing_correlation`, for whole images.
     """
@@ -65,7 +66,9 @@ def compare(path, model, images, precision, threads=None):
         photos = [_photo(image, model.input_shape[-1]) for image in bundled_images()]
         prepared = np.stack([runner.metadata.preprocessing(photo) for photo in photos])
         expected = expected_of(prepared)
-        outputs = np.concatenate([runner.run_photos(photo[None]) for photo in photos])
+        # A file of a fixed batch takes no fewer.
+        several = [np.repeat(photo[None], size, axis=0) for photo in photos]
+        outputs = np.concatenate([runner.run_photos(same)[:1] for same in several])
         found["preprocessing_largest_difference"] = float(np.abs(outputs - expected).max())
         found["preprocessing_correlation"] = _correlation(outputs, expected)
         passed = passed and found["preprocessing_correlation"] >= PREPROCESSING_CORRELATION
@@ -76,7 +79,7 @@ def compare(path, model, images, precision, threads=None):
         "latency_ms": 1000 * seconds,
         "latency_runs": runs,
         "latency_batch": size,
-        "threads": threads or cores(),
+        "threads": runner.threads,
     }
 
 
@@ -88,6 +91,7 @@ def table(found):
     if "opset" in found:
         lines["ONNX opset"] = found["opset"]
     if "passed" in found:
+        threads = f"{found['threads']} thread(s), " if found["threads"] else ""
         lines |= {
             "images": found["images"],
             "largest difference": f"{found['largest_difference']:.2e}",
@@ -96,7 +100,7 @@ def table(found):
             "top-1 agreement": f"{found['top1_agreement']:.1%}",
             "expected": f"{found['bound']}: {'kept' if found['passed'] else 'BROKEN'}",
             "latency": f"{found['latency_ms']:.2f} ms (batch {found['latency_batch']}, "
-            f"{found['threads']} threads, median of {found['latency_runs']})",
+            f"{threads}median of {found['latency_runs']})",
         }
     if "preprocessing_correlation" in found:
         lines["whole images"] = (

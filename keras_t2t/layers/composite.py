@@ -53,13 +53,17 @@ class CompositeLayer(keras.layers.Layer):
 
     def linear(self, units, input_shape, name, use_bias=True, activation=None, seed=None):
         """A built Dense layer, initialised as published: Normal(0, 0.02) and zeros."""
+        policy = self.dtype_policy
+        if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+            # Dense stores itself wrongly if its policy is that of several layers.
+            policy = policy[f"{self.path}/{name}"]
         layer = keras.layers.Dense(
             units,
             activation=activation,
             use_bias=use_bias,
             # timm truncates at +-2, a hundred standard deviations: nothing is cut.
             kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=seed),
-            dtype=self.dtype_policy,
+            dtype=policy,
             name=name,
         )
         layer.build(input_shape)
@@ -86,10 +90,8 @@ class CompositeLayer(keras.layers.Layer):
             if part.quantization_mode is not None
         }
         if quantized:
-            policy = self.dtype_policy
-            if not isinstance(policy, keras.dtype_policies.DTypePolicyMap):
-                policy = keras.dtype_policies.DTypePolicyMap(default_policy=policy)
-            for path, part_policy in quantized.items():
-                policy[path] = part_policy
-            config["dtype"] = policy
+            policy, parts = self.dtype_policy, {}
+            if isinstance(policy, keras.dtype_policies.DTypePolicyMap):
+                policy, parts = policy.default_policy, dict(policy)
+            config["dtype"] = keras.dtype_policies.DTypePolicyMap(policy, parts | quantized)
         return config

@@ -3,6 +3,7 @@
 from keras_t2t.inspection.plot_style import BLUE, GREEN, ORANGE, RED, new_figure, styled
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
+KEYS = ("variant", "mode", "runtime", "batch", "dtype", "jit", "huge_pages", "folder")
 TITLES = {"t2t_vit": "whole network", "stem": "stem: all before the encoder"}
 
 
@@ -23,15 +24,18 @@ def plot(rows):
         lines = {}
         for row in rows:
             if row["network"] == network:
-                key = (row["variant"], row["mode"], row["runtime"], row["batch"])
+                key = tuple(row.get(name) for name in KEYS)
                 lines.setdefault(key, []).append(
                     (row["image_size"], 1000 / row["images_per_second"])
                 )
+        # Of the others, a label names those in which the lines differ.
+        told = [i for i in range(4, len(KEYS)) if len({key[i] for key in lines}) > 1]
         for index, (key, points) in enumerate(lines.items()):
             sizes, times = zip(*sorted(points), strict=True)
             color = COLORS[index % len(COLORS)]
             pixels = [size**2 for size in sizes]
-            label = "{}, {}, {}, batch {}".format(*key)
+            label = "{}, {}, {}, batch {}".format(*key[:4])
+            label += "".join(f", {KEYS[i]} {key[i]}" for i in told)
             axis.plot(pixels, times, marker="o", color=color, label=label)
             linear = [times[0] * count / pixels[0] for count in pixels]
             axis.plot(pixels, linear, linestyle=":", linewidth=1, color=color)

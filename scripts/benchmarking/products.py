@@ -65,6 +65,14 @@ def matrix_products(model, batch):
     return found
 
 
+def flops(products, training):
+    """The floating-point operations of all products: forward, and in training backward too."""
+    return sum(
+        2 * times * count * rows * inner * columns * (1 + training * (1 + gradient))
+        for (count, rows, inner, columns, gradient), times in products.items()
+    )
+
+
 def timer(products, training, dtype):
     """A function that runs all products once, and returns their seconds together."""
     compiled = {

@@ -9,6 +9,8 @@ import time
 import numpy as np
 
 CLASSES = 1000
+# Of the matrices with which the peak is measured: large enough to reach it.
+ACCELERATOR_SIDE, CPU_SIDE = 8192, 2048
 
 
 def main():
@@ -37,13 +39,19 @@ def prepare(case):
     if case["dtype"] != "float32":
         keras.config.set_dtype_policy(f"mixed_{case['dtype']}")
     keras.utils.set_random_seed(0)
-    if case["network"] == "limit":
-        from benchmarking.products import matrix_products, timer
+    if case["network"] in ("limit", "peak"):
+        from benchmarking.products import flops, matrix_products, timer
 
+        training = case["mode"] == "train"
         with keras.StatelessScope(initialize_variables=False):
             model = t2t_vit(case)
         products = matrix_products(model, case["batch"])
-        return timer(products, case["mode"] == "train", case["dtype"]), dict
+        if case["network"] == "limit":
+            return timer(products, training, case["dtype"]), dict
+        side = ACCELERATOR_SIDE if _device_memory() else CPU_SIDE
+        square = {(1, side, side, side, True): 1}
+        counts = {"flops": flops(square, False), "network_flops": flops(products, training)}
+        return timer(square, False, case["dtype"]), lambda: counts
     model = vit_small(case) if case["network"] == "vit_small" else t2t_vit(case)
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, case["batch"])

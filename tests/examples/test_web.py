@@ -190,7 +190,13 @@ def test_says_what_it_cannot_read(open_page, tmp_path):
 def test_build_refuses_other_models(exported, tmp_path):
     path = tmp_path / "logits.onnx"
     keras_t2t.export(small_model(3), path, verify=False)
-    with pytest.raises(ValueError, match="logits.onnx: expected a model that .*--with-softmax"):
+    with pytest.raises(ValueError, match="logits.onnx: expected a model of .*--with-softmax"):
+        build(path, tmp_path / "page")
+    path = tmp_path / "four.onnx"
+    keras_t2t.export(
+        small_model(3), path, batch_size=4, with_preprocessing=True, with_softmax=True, verify=False
+    )
+    with pytest.raises(ValueError, match="four.onnx: expected a model of batch 1 or dynamic"):
         build(path, tmp_path / "page")
     (tmp_path / "notes").mkdir()
     with pytest.raises(ValueError, match="notes exists and is no page"):

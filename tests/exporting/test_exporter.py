@@ -59,11 +59,11 @@ def test_existing_files_and_folders(model, tmp_path):
     file, folder = tmp_path / "model.tflite", tmp_path / "saved"
     file.write_text("old")
     folder.mkdir()
-    (folder / "old").write_text("old")
+    (folder / "saved_model.pb").write_text("old")
     for path in (file, folder):
         with pytest.raises(FileExistsError, match=f"{path} exists. Pass overwrite=True"):
             keras_t2t.export(model, path)
-    assert file.read_text() == "old" and listing(folder) == ["old"]
+    assert file.read_text() == "old" and listing(folder) == ["saved_model.pb"]
     for path in (file, folder):
         keras_t2t.export(model, path, overwrite=True, verify=False, verbose=False)
         assert keras_t2t.Predictor(path).predict(inputs(1)).shape == (1, 6)
@@ -82,6 +82,23 @@ CASES = {
         "precision": "int8"
     },
     "integer_io: expected False with precision='float32'": {"integer_io": True},
+    "`batch_size` must be a positive int. Received: batch_size=0": {"batch_size": 0},
+    "`threads` must be a positive int": {"threads": -1},
+    "calibration: expected None with precision='float16'": {
+        "precision": "float16",
+        "calibration": ["cat.jpg"],
+    },
+    "calibration: expected a list of paths, Pillow images or uint8 arrays, or an array, got 'a'": {
+        "precision": "int8",
+        "calibration": "a",
+    },
+    "images: expected some, got none": {"images": []},
+    "images: expected a list of paths, Pillow images or uint8 arrays, or an array, got 'b.jpg'": {
+        "images": "b.jpg"
+    },
+    "images: expected shape (n, rows, columns, channels), got (0,)": {
+        "images": np.zeros(0, "float32")
+    },
     "There is no folder": {"path": "missing/model.tflite"},
 }
 
@@ -103,7 +120,6 @@ def test_arguments_are_checked_on_every_backend(message, tmp_path):
         ("labels: expected 6, one for each output", {"labels": ["ant", "bee"]}),
         ("expected shape \\(n, 32, 40, 3\\)", {"images": np.zeros((1, 3, 3, 3), "float32")}),
         ("not an image of a known format", {"images": [__file__]}),
-        ("images: expected a list of images, got the path", {"images": __file__}),
         ("image: expected a path, a Pillow image or a uint8 array", {"images": [3]}),
     ],
 )
@@ -128,6 +144,19 @@ def test_models_are_checked(tmp_path):
         with pytest.raises(ValueError, match=message):
             keras_t2t.export(model, tmp_path / "model.tflite", **arguments)
     assert listing(tmp_path) == []
+
+
+@tensorflow
+def test_quantised_models_are_refused_by_litert(tmp_path):
+    model = trained_model()
+    model.quantize("int8")
+    with pytest.raises(ValueError, match="expected one that is not quantised, which LiteRT cannot"):
+        keras_t2t.export(model, tmp_path / "model.tflite")
+    assert listing(tmp_path) == []
+    # Other formats compute it, from a file too.
+    model.save(tmp_path / "model.keras")
+    again = keras.saving.load_model(tmp_path / "model.keras")
+    assert keras_t2t.export(again, tmp_path / "model.onnx", verbose=False)["passed"]
 
 
 def test_other_backends_are_told_what_to_do(tmp_path, monkeypatch):

@@ -67,9 +67,66 @@ def test_a_keras_model_on_any_backend():
     with pytest.raises(ValueError, match="images: the model does not say how they are prepared"):
         predictor.predict(photos(1))
     with pytest.raises(ValueError, match="images: expected shape \\(n, 4, 4, 1\\)"):
-        predictor.predict(images[0])
+        predictor.predict(images[:, :3])
     with pytest.raises(ValueError, match="labels: expected 3, one for each output"):
         keras_t2t.Predictor(model, labels=["ant"])
+
+
+def test_images_and_numbers_of_other_kinds():
+    x = keras.Input((4, 4, 1))
+    model = keras.Model(x, keras.layers.Dense(3)(keras.layers.Flatten()(x)))
+    predictor = keras_t2t.Predictor(model)
+    listed = "images: expected a list of paths, Pillow images or uint8 arrays, or an array, got "
+    for images, message in (
+        (np.zeros((4, 4, 1), "uint8"), "images: expected shape (n, rows, columns, channels), got"),
+        (np.zeros((4, 4, 1), "float32"), "images: expected shape (n, rows, columns, channels)"),
+        ("cat.jpg", listed + "'cat.jpg'"),
+        (None, listed + "None"),
+        ((path for path in ["cat.jpg"]), listed + "<generator"),
+    ):
+        with pytest.raises(ValueError) as error:
+            predictor.predict(images)
+        assert message in str(error.value)
+    for wrong in ({"batch_size": 0}, {"batch_size": -1}, {"threads": -1}):
+        with pytest.raises(ValueError, match=f"`{[*wrong][0]}` must be a positive int"):
+            keras_t2t.Predictor(model, **wrong)
+
+
+def end(name):
+    """A model that ends so, and how its answers follow from the logits."""
+    x = keras.Input((4, 4, 1))
+    dense = keras.layers.Dense(3, None if name in ("linear", "Softmax") else name)
+    y = dense(keras.layers.Flatten()(x))
+    return keras.Model(x, keras.layers.Softmax()(y) if name == "Softmax" else y)
+
+
+@pytest.mark.parametrize("name", ["linear", "softmax", "Softmax", "sigmoid"])
+def test_softmax_behind_logits_alone(name):
+    model, images = end(name), inputs(3, (4, 4, 1))
+    expected = model.predict(images, verbose=0)
+    if name == "linear":
+        expected = np.exp(expected) / np.exp(expected).sum(axis=1, keepdims=True)
+    found = keras_t2t.Predictor(model).predict(images)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@tensorflow
+@pytest.mark.parametrize("name", ["a.tflite", "a.onnx", "a"])
+def test_other_answers_stay_as_they_are_in_every_file(name, tmp_path):
+    model, images = end("sigmoid"), inputs(3, (4, 4, 1))
+    expected = keras_t2t.Predictor(model).predict(images)
+    keras_t2t.export(model, tmp_path / name, verify=False, verbose=False)
+    found = keras_t2t.Predictor(tmp_path / name).predict(images)
+    np.testing.assert_allclose(found, expected, atol=1e-6)
+
+
+@tensorflow
+@pytest.mark.parametrize(("name", "format"), [("a.tflite", "litert"), ("a", "tf_saved_model")])
+def test_files_that_keras_exported_say_nothing_of_logits(name, format, tmp_path):
+    model, images = end("softmax"), inputs(3, (4, 4, 1))
+    model.export(tmp_path / name, format=format, verbose=False)
+    found = keras_t2t.Predictor(tmp_path / name).predict(images[:1])
+    np.testing.assert_allclose(found, model.predict(images[:1], verbose=0), atol=1e-6)
 
 
 def test_no_classifier():
@@ -93,6 +150,23 @@ def test_damaged_files(name, files, tmp_path):
     with pytest.raises(ValueError, match=f"{path}.*(cannot be read as|is not a complete)") as error:
         keras_t2t.Predictor(path)
     assert "\n" not in str(error.value)
+
+
+@tensorflow
+@pytest.mark.parametrize("missing", [5, 30, 200])
+def test_a_litert_model_without_the_end_of_what_is_packed_in(missing, files, tmp_path):
+    path = tmp_path / "model.tflite"
+    path.write_bytes((files / "model.tflite").read_bytes()[:-missing])
+    with pytest.raises(ValueError, match="is not a complete LiteRT model"):
+        keras_t2t.Predictor(path)
+
+
+@tensorflow
+def test_a_litert_model_without_all_that_is_packed_in(files, tmp_path):
+    content, path = (files / "model.tflite").read_bytes(), tmp_path / "model.tflite"
+    path.write_bytes(content[: content.index(b"PK\x03\x04")])
+    with pytest.raises(ValueError, match="is not a complete LiteRT model"):
+        keras_t2t.Predictor(path)
 
 
 def test_files_that_are_none(tmp_path):

@@ -1,5 +1,6 @@
 """What the benchmark measures, and that it measures."""
 
+import importlib.util
 import json
 import sys
 from pathlib import Path
@@ -15,7 +16,7 @@ sys.path.append(str(SCRIPTS))
 
 import benchmark  # noqa: E402
 from benchmarking.plot import plot  # noqa: E402
-from benchmarking.products import matrix_products, timer  # noqa: E402
+from benchmarking.products import flops, matrix_products, timer  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -36,9 +37,13 @@ def test_the_limit_is_of_all_products_and_no_others(arguments):
         for (count, rows, inner, columns, _), times in products.items()
     )
     assert macs == 3 * complexity(model).macs
+    assert flops(products, training=False) == 2 * macs
+    # Backward each product is two more, but one of the first.
     # The image needs no gradient.
     first = [key for key, times in products.items() if not key[-1]]
     assert len(first) == products[first[0]] == 1
+    count, rows, inner, columns, _ = first[0]
+    assert flops(products, training=True) == 6 * macs - 2 * count * rows * inner * columns
 
 
 def test_products_without_a_rule_are_refused():
@@ -64,7 +69,15 @@ def test_each_product_is_run_forward_and_backward(training, expected, monkeypatc
         assert (rows if transpose_a else columns) == (outer if transpose_b else inner)
 
 
-def test_cases_that_take_turns():
+def without(monkeypatch, *missing):
+    """As if some packages were not installed, and all others were."""
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name: None if name in missing else object()
+    )
+
+
+def test_cases_that_take_turns(monkeypatch):
+    without(monkeypatch)
     options = benchmark.arguments(
         "--modes infer train --batch-sizes 1 8 --jit on off --runtimes jax openvino".split()
     )
@@ -82,21 +95,79 @@ def test_cases_that_take_turns():
     assert [case["runtime"] for case in groups[1]] == ["jax"] * 3
 
 
+def test_torch_is_compiled_only_if_asked_to(monkeypatch):
+    without(monkeypatch)
+    for arguments, expected in (
+        ("", {"tensorflow": {True}, "torch": {False}}),
+        ("--jit on", {"tensorflow": {True}, "torch": {True}}),
+    ):
+        options = benchmark.arguments(f"--runtimes tensorflow torch {arguments}".split())
+        found = {}
+        for case in next(benchmark.groups(options)):
+            if case["network"] == "t2t_vit":
+                found.setdefault(case["runtime"], set()).add(case["jit"])
+        assert found == expected
+
+
+def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
+    without(monkeypatch, "openvino", "keras_hub")
+    options = benchmark.arguments(["--networks", "vit_small", "t2t_vit"])
+    assert options.runtimes == ["tensorflow", "jax", "torch", "onnxruntime"]
+    assert options.networks == ["t2t_vit"]
+    assert capsys.readouterr().out.splitlines() == [
+        "openvino: left out, needs `pip install openvino`",
+        "vit_small: left out, needs `pip install keras-hub`",
+    ]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ("--variants t2t_vit_14 nosuch", "argument --variants: expected of"),
+        ("--rounds 0", "argument --rounds: expected an integer of at least 1, got '0'"),
+        ("--batch-sizes 0", "argument --batch-sizes: expected an integer of at least 1"),
+        ("--networks plain --plot x.png", "argument --plot: draws the networks t2t_vit and stem"),
+        ("--plot x.png", "argument --plot: needs `pip install keras_t2t[plot]`"),
+        ("--plot missing/x.png", "there is no folder missing"),
+        ("--json missing/x.json", "there is no folder missing"),
+        ("--against missing", "argument --against: no checkout: missing"),
+        ("--runtimes openvino", "nothing is left to measure"),
+        ("--runtimes onnxruntime --modes train", "nothing is left to measure"),
+    ],
+)
+def test_arguments_are_checked_before_the_first_case(arguments, message, monkeypatch, capsys):
+    without(monkeypatch, "openvino", "matplotlib")
+    with pytest.raises(SystemExit) as stopped:
+        benchmark.arguments(arguments.split())
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_workers_share_an_accelerator():
+    given = benchmark.environment({"runtime": "jax", "folder": "."})
+    assert given["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and given["KERAS_BACKEND"] == "jax"
+
+
 @pytest.mark.tensorflow
 def test_a_run(tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(benchmark, "SECONDS", 0)
     path = tmp_path / "figures.json"
     arguments = "--variants t2t_vit_7 --image-sizes 32 --batch-sizes 2 --runtimes tensorflow"
+    arguments += " --networks t2t_vit limit peak"
     monkeypatch.setattr(
         "sys.argv", ["benchmark.py", *arguments.split(), "--rounds", "3", "--json", str(path)]
     )
     benchmark.main()
-    ours, limit = json.loads(path.read_text())
+    ours, limit, peak = json.loads(path.read_text())
     assert ours["steps"] == 3 and 0 < ours["seconds"] < 10
     assert ours["share_of_limit"] == pytest.approx(limit["seconds"] / ours["seconds"])
+    assert peak["flops"] == 2 * 2048**3 and peak["network_flops"] > 5e7
+    arithmetic = peak["network_flops"] * peak["seconds"] / peak["flops"]
+    assert ours["share_of_peak"] == pytest.approx(arithmetic / ours["seconds"])
     assert ours["images_per_second"] == pytest.approx(2 / ours["seconds"])
     assert ours["peak_rss"] > 2**27
-    assert "tensorflow, t2t_vit, jit" in capsys.readouterr().out
+    out = capsys.readouterr().out
+    assert "tensorflow, t2t_vit, jit" in out and "TFLOP/s" in out
 
 
 def test_plot():
@@ -121,3 +192,24 @@ def test_plot():
     measured, proportional = figure.axes[1].get_lines()
     assert list(measured.get_xdata()) == [112**2, 224**2]
     assert list(measured.get_ydata()) == pytest.approx(list(proportional.get_ydata()))
+
+
+def test_plot_draws_each_case_as_a_line_of_its_own():
+    shared = {
+        "network": "t2t_vit",
+        "variant": "t2t_vit_14",
+        "mode": "infer",
+        "runtime": "jax",
+        "batch": 8,
+        "image_size": 224,
+        "images_per_second": 20,
+    }
+    rows = [
+        {**shared, "dtype": dtype, "jit": jit, "huge_pages": False, "folder": "here"}
+        for dtype in ("float32", "bfloat16")
+        for jit in (True, False)
+    ]
+    (axis,) = plot(rows).axes
+    labels = [text.get_text() for text in axis.get_legend().get_texts()]
+    assert labels[1] == "t2t_vit_14, infer, jax, batch 8, dtype float32, jit False"
+    assert len(set(labels)) == 4
