@@ -10,6 +10,8 @@ import numpy as np
 
 import keras_t2t
 
+if len(sys.argv) < 4:
+    sys.exit(__doc__)
 variant, output, *paths = sys.argv[1:]
 model = keras_t2t.create(variant, include_top=False, pooling="token", weights="imagenet")
 

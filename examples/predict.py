@@ -6,6 +6,8 @@ import numpy as np
 
 import keras_t2t
 
+if len(sys.argv) < 3:
+    sys.exit(__doc__)
 variant, *paths = sys.argv[1:]
 model = keras_t2t.create(variant, weights="imagenet")
 

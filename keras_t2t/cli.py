@@ -3,10 +3,13 @@
 import argparse
 import contextlib
 import json
+import logging
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+from keras_t2t import __version__
 
 MODEL = "a variant, such as t2t_vit_14, a .keras file or weights that tell their variant"
 EXPORTED = "; or an exported .tflite or .onnx file or SavedModel"
@@ -20,10 +23,11 @@ def main(argv=None):
 
     Returns:
         The exit code: 0; 1 if part of the work was skipped; 2 if the user made an error, which
-        one line on stderr tells.
+        one line on stderr tells; 130 if the user stopped it (Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else argv
     parser = _Parser(prog="keras-t2t", description="T2T-ViT for Keras 3.")
+    parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     for name, (add_arguments, run) in COMMANDS.items():
         command = commands.add_parser(name, help=run.__doc__, description=run.__doc__)
@@ -38,18 +42,22 @@ def main(argv=None):
         # The reader, `head` for one, has seen enough. Python's flush at exit must not fail either.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
+    except KeyboardInterrupt:
+        return 130
     except (ValueError, OSError, ImportError) as error:
         _complain("error", error)
         return 2
 
 
-def open_model(name_or_path, weights=None):
+def open_model(name_or_path, weights=None, argument="--model", others=""):
     """The model that `--model` and `--weights` name.
 
     Args:
         name_or_path: The published name of a variant, such as `"t2t_vit_14"`, or a file as
             `keras_t2t.convert` takes it: a `.keras` file, or weights that tell their variant.
         weights: With a variant only, as its factory takes them. `None` means `"imagenet"`.
+        argument: What errors call `name_or_path`.
+        others: What else they say is expected.
 
     Returns:
         A `keras.Model`.
@@ -66,21 +74,23 @@ def open_model(name_or_path, weights=None):
         return create(name_or_path, weights=weights or "imagenet")
     if not name_or_path.endswith(SUFFIXES):
         raise ValueError(
-            f"--model: expected a file ({', '.join(SUFFIXES)}) or one of "
-            f"{', '.join(list_variants())}, got {name_or_path!r}"
+            f"{argument}: expected a file ({', '.join(SUFFIXES)}) or one of "
+            f"{', '.join(list_variants())}{others}, got {name_or_path!r}"
         )
     if weights is not None:
         raise ValueError(f"--weights: expected none with {name_or_path}, which holds its own")
     return load_model(name_or_path)
 
 
-def open_predictor(name_or_path, weights=None, labels=None, batch_size=16, threads=None):
+def open_predictor(
+    name_or_path, weights=None, labels=None, batch_size=16, threads=None, argument="--model"
+):
     """The `keras_t2t.Predictor` of a model as `open_model` takes it, or of an exported file.
 
     Args:
         name_or_path: As `open_model` takes it, or a `.tflite` or `.onnx` file or a SavedModel's
             folder.
-        weights: As `open_model` takes it.
+        weights, argument: As `open_model` takes them.
         labels, batch_size, threads: As `keras_t2t.Predictor` takes them.
 
     Returns:
@@ -91,10 +101,11 @@ def open_predictor(name_or_path, weights=None, labels=None, batch_size=16, threa
     """
     from keras_t2t.exporting import Predictor
 
-    exported = name_or_path.endswith((".tflite", ".onnx")) or Path(name_or_path).is_dir()
+    path = Path(name_or_path)
+    exported = path.suffix.lower() in (".tflite", ".onnx") or path.is_dir()
     if exported and weights is not None:
         raise ValueError(f"--weights: expected none with {name_or_path}, which holds its own")
-    source = name_or_path if exported else open_model(name_or_path, weights)
+    source = name_or_path if exported else open_model(name_or_path, weights, argument, EXPORTED)
     return Predictor(source, labels, batch_size, threads)
 
 
@@ -189,7 +200,9 @@ def _evaluate(arguments):
     """Measure top-1 and top-5 accuracy on the validation images of a data set."""
     from keras_t2t.evaluate import evaluate
 
-    predictor = open_predictor(arguments.model, arguments.weights, threads=arguments.threads)
+    predictor = open_predictor(
+        arguments.model, arguments.weights, threads=arguments.threads, argument="MODEL"
+    )
     found = evaluate(predictor, arguments.data, arguments.batch_size)
     if arguments.json:
         print(json.dumps({"model": arguments.model, "data": arguments.data, **found}))
@@ -205,7 +218,9 @@ def _evaluate(arguments):
 def _add_export(parser):
     parser.add_argument("model", metavar="MODEL", help=MODEL)
     parser.add_argument(
-        "destination", metavar="DEST", help="ends in .tflite or .onnx; a folder for a SavedModel"
+        "destination",
+        metavar="DEST",
+        help="ends in .tflite or .onnx; without, a SavedModel's folder",
     )
     _add_weights(parser)
     parser.add_argument("--format", help="saved_model, litert or onnx (default: as DEST ends)")
@@ -235,7 +250,7 @@ def _add_export(parser):
     )
     parser.add_argument("--no-verify", action="store_true", help="do not run the exported file")
     _add_threads(parser)
-    parser.add_argument("--force", action="store_true", help="replace an existing DEST")
+    parser.add_argument("--force", action="store_true", help="replace an existing DEST and report")
 
 
 def _export(arguments):
@@ -243,7 +258,22 @@ def _export(arguments):
     import keras
 
     from keras_t2t.exporting import export
+    from keras_t2t.exporting.exporter import check_arguments
 
+    choices = {
+        "format": arguments.format,
+        "precision": arguments.precision,
+        "batch_size": arguments.batch_size,
+        "labels": _labels(arguments),
+        "integer_io": arguments.integer_io,
+        "images": _some_images(arguments.images),
+        "calibration": _some_images(arguments.calibration),
+        "threads": arguments.threads,
+        "overwrite": arguments.force,
+    }
+    # Before a model is loaded, or another process started.
+    with _naming_force():
+        check_arguments(arguments.destination, **choices)
     if keras.backend.backend() != "tensorflow":
         program = "import sys; from keras_t2t.cli import main; sys.exit(main())"
         environment = {**os.environ, "KERAS_BACKEND": "tensorflow"}
@@ -252,20 +282,12 @@ def _export(arguments):
         return subprocess.run(command, env=environment).returncode
     with _naming_force():
         export(
-            open_model(arguments.model, arguments.weights),
+            open_model(arguments.model, arguments.weights, "MODEL"),
             arguments.destination,
-            format=arguments.format,
-            precision=arguments.precision,
-            batch_size=arguments.batch_size,
             with_preprocessing=arguments.with_preprocessing,
             with_softmax=arguments.with_softmax,
-            labels=_labels(arguments),
-            integer_io=arguments.integer_io,
-            images=_some_images(arguments.images),
-            calibration=_some_images(arguments.calibration),
             verify=not arguments.no_verify,
-            threads=arguments.threads,
-            overwrite=arguments.force,
+            **choices,
         )
     return 0
 
@@ -286,10 +308,8 @@ def _convert(arguments):
     from keras_t2t.weights.convert import convert
 
     source, destination = arguments.source, arguments.destination
-    try:
+    with _naming_force(), _printing_notes():
         model = convert(source, destination, arguments.variant, overwrite=arguments.force)
-    except FileExistsError as error:
-        raise ValueError(f"{destination} exists. Pass --force to replace it.") from error
     print(f"{destination}: {model.name}, {model.count_params():,} parameters")
     return 0
 
@@ -306,12 +326,15 @@ def _add_summary(parser):
 
 def _summary(arguments):
     """Compare the variants: parameters, multiply-accumulates, published accuracy."""
-    from keras_t2t.inspection import save_figure, summary_table
+    from keras_t2t.inspection.summary import check_figure, save_figure, summary_table
 
-    print(summary_table(arguments.variants))
-    if arguments.plot:
-        with _naming_force():
+    with _naming_force():
+        if arguments.plot:
+            check_figure(arguments.plot, arguments.force, "--plot")  # before all the counting
+        table = summary_table(arguments.variants)
+        if arguments.plot:
             save_figure(arguments.plot, overwrite=arguments.force)
+    print(table)
     return 0
 
 
@@ -331,15 +354,16 @@ def _add_visualize(parser):
 
 def _visualize(arguments):
     """Draw feature maps and attention of an image: PNG files and an HTML page."""
-    from keras_t2t.inspection import visualize
+    from keras_t2t.inspection.report import check_folder, visualize
 
-    model = open_model(arguments.model, arguments.weights)
+    labels = _labels(arguments)
     with _naming_force():
+        check_folder(arguments.out, arguments.force, "--out")  # before a model is loaded
         page = visualize(
-            model,
+            open_model(arguments.model, arguments.weights),
             arguments.images,
             arguments.out,
-            labels=_labels(arguments),
+            labels=labels,
             top=arguments.top,
             overwrite=arguments.force,
         )
@@ -442,6 +466,25 @@ def _naming_force():
         raise ValueError(str(error).replace("overwrite=True", "--force")) from error
 
 
+@contextlib.contextmanager
+def _printing_notes():
+    """Prints what the package reports at INFO and above, such as what was left out."""
+
+    class Printer(logging.Handler):
+        def emit(self, record):
+            _complain("note", record.getMessage())
+
+    logger, printer = logging.getLogger("keras_t2t"), Printer()
+    level = logger.level
+    logger.addHandler(printer)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
+        logger.setLevel(level)
+
+
 def _some_images(sources, limit=100):
     """At most `limit` of the image files behind `sources`, evenly spread; `None` for `None`."""
     from keras_t2t.predict import find_images
@@ -457,8 +500,14 @@ def _some_images(sources, limit=100):
 def _labels(arguments):
     if arguments.labels is None:
         return arguments.weights if arguments.weights in ("cifar10", "cifar100") else None
-    if Path(arguments.labels).is_file():
-        return Path(arguments.labels).read_text(encoding="utf-8").splitlines()
+    path = Path(arguments.labels)
+    if path.is_file():
+        try:
+            return path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            raise ValueError(f"--labels: expected a text file in UTF-8, got {path}") from None
+    if path.suffix or path.name != arguments.labels:  # as no name of labels has
+        raise FileNotFoundError(f"--labels: there is no file {path}")
     return arguments.labels
 
 

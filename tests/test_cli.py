@@ -13,6 +13,7 @@ import pytest
 import sklearn.datasets
 from PIL import Image
 
+import keras_t2t
 from keras_t2t import T2TViT
 from keras_t2t.cli import main
 from keras_t2t.data.preprocessing import PreprocessedImages, model_preprocessing
@@ -287,3 +288,70 @@ def test_export_starts_tensorflow_in_a_process_of_its_own(monkeypatch):
     monkeypatch.setattr(subprocess, "run", run)
     assert main(["export", "t2t_vit_7", "model.tflite"]) == 7
     assert started == [(["export", "t2t_vit_7", "model.tflite"], "tensorflow")]
+
+
+COMMAND = Path(sys.executable).with_name("keras-t2t")
+
+
+def test_the_command_says_one_line(tmp_path):
+    """Whatever TensorFlow's C++ code writes to stderr as it starts."""
+    environment = {key: value for key, value in os.environ.items() if "TF_CPP" not in key}
+    result = subprocess.run(
+        [COMMAND, "convert", "nope.pth", "x.npz"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 2
+    assert result.stderr == "keras-t2t: error: There is no checkpoint file nope.pth\n"
+    assert result.stdout == ""
+
+
+BROKEN_START = """
+import sys
+from keras_t2t.start import quiet_if_command
+sys.argv[0] = "/usr/bin/keras-t2t"
+with quiet_if_command():
+    print("noise", file=sys.stderr)
+    raise {error}
+"""
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "last_line"),
+    [("KeyboardInterrupt", 130, None), ("ImportError('no keras')", 1, "ImportError: no keras")],
+)
+def test_a_start_that_fails(error, code, last_line):
+    result = subprocess.run(
+        [sys.executable, "-c", BROKEN_START.format(error=error)], capture_output=True, text=True
+    )
+    assert result.returncode == code
+    lines = [line for line in result.stderr.splitlines() if line == "noise"]
+    assert lines == []
+    assert not last_line or result.stderr.splitlines()[-1] == last_line
+
+
+def test_ctrl_c_ends_quietly(model_file, folder, monkeypatch, capsys):
+    def predict_images(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("keras_t2t.predict.predict_images", predict_images)
+    assert main(["predict", str(folder), "--model", model_file]) == 130
+    assert capsys.readouterr() == ("", "")
+
+
+def test_version(capsys):
+    with pytest.raises(SystemExit) as stopped:
+        main(["--version"])
+    assert stopped.value.code == 0
+    assert capsys.readouterr().out == f"keras-t2t {keras_t2t.__version__}\n"
+
+
+def test_examples_without_arguments_tell_their_use():
+    for name in ("predict", "extract_features"):
+        script = Path(__file__).parents[1] / "examples" / f"{name}.py"
+        result = subprocess.run([sys.executable, script], capture_output=True, text=True)
+        assert result.returncode == 1
+        assert f"python examples/{name}.py t2t_vit_14" in result.stderr
+        assert "Traceback" not in result.stderr

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from keras_t2t.data.preprocessing import model_preprocessing
-from keras_t2t.files import replacing
+from keras_t2t.files import refuse_existing, replacing
 from keras_t2t.inspection.attention_maps import (
     attention_maps,
     attention_rollout,
@@ -25,6 +25,7 @@ from keras_t2t.inspection.feature_maps import feature_maps
 from keras_t2t.inspection.feature_plots import plot_dead_channels, plot_feature_maps
 from keras_t2t.inspection.graph import encoder_blocks, t2t_blocks, token_grid
 from keras_t2t.inspection.report_page import PAGE
+from keras_t2t.layers import TokenPooling
 from keras_t2t.predict import predict_images
 
 PICTURES = ("attention", "rollout", "heads", "stages", "feature_maps", "dead_channels")
@@ -45,26 +46,29 @@ def visualize(model, images, folder, labels=None, top=5, overwrite=False):
         labels: Names of the classes, as `class_names` takes them. `None`, the default, means
             ImageNet's for 1000 classes, else the indices.
         top: Int, how many classes the page names. Defaults to 5.
-        overwrite: Bool, whether files of these names in `folder` may be replaced. Defaults to
-            `False`.
+        overwrite: Bool, whether files of these names in `folder` may be replaced, or removed where
+            this model has none. Defaults to `False`.
 
     Returns:
         `pathlib.Path` of the page.
 
     Raises:
-        ValueError: If the model is no T2T-ViT or carries no preprocessing, or an image cannot be
-            read.
+        ValueError: If the model is no T2T-ViT or carries no preprocessing, there is no image, or
+            one cannot be read.
         FileExistsError: If one of the files is there already and `overwrite` is `False`.
+        NotADirectoryError: If `folder` is a file.
         ImportError: If matplotlib is not installed.
     """
     folder = Path(folder)
-    for name in ("report.html", *(f"{name}.png" for name in PICTURES)):
-        if (folder / name).exists() and not overwrite:
-            raise FileExistsError(f"{folder / name} exists. Pass overwrite=True to replace it.")
+    check_folder(folder, overwrite)
+    images = list(images)
+    if not images:
+        raise ValueError("images: expected at least one image file, got none")
     encoder_blocks(model)
     preprocessing = model_preprocessing(model)
     pixels = np.stack([preprocessing(image) for image in images])
     shown = np.clip(pixels[0] * preprocessing.std + preprocessing.mean, 0, 1)
+    predictions = _predictions(model, images[0], labels, top)
 
     attention = attention_maps(model, pixels[:1], queries=QUERIES)
     maps = feature_maps(model, pixels)
@@ -72,13 +76,30 @@ def visualize(model, images, folder, labels=None, top=5, overwrite=False):
     figures = _figures(model, shown, attention, maps, dead)
     contents = {f"{name}.png": _png(figure) for name, figure in figures.items()}
     contents["report.html"] = _page(
-        model, Path(images[0]), shown, attention, dead, contents, labels, top, len(pixels)
+        model, Path(images[0]), shown, attention, dead, contents, predictions, len(pixels)
     ).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with replacing(folder / name, overwrite) as temporary:
             temporary.write_bytes(content)
+    for name in _names():
+        if name not in contents:  # of an earlier model
+            (folder / name).unlink(missing_ok=True)
     return folder / "report.html"
+
+
+def check_folder(folder, overwrite, name="folder"):
+    """Raises what `visualize` would of its folder; `name` is what they call it."""
+    folder = Path(folder)
+    there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+    if not there.is_dir():
+        raise NotADirectoryError(f"{name}: expected a folder, but {there} is a file")
+    for file in _names():
+        refuse_existing(folder / file, overwrite)
+
+
+def _names():
+    return ["report.html", *(f"{name}.png" for name in PICTURES)]
 
 
 def _figures(model, image, attention, maps, dead):
@@ -117,7 +138,7 @@ def _figures(model, image, attention, maps, dead):
     return figures
 
 
-def _page(model, path, image, attention, dead, contents, labels, top, count):
+def _page(model, path, image, attention, dead, contents, predictions, count):
     cost = complexity(model)
     height, width, channels = cost.input_shape
     contents = {"image.png": _image_png(image), **contents}
@@ -136,7 +157,7 @@ def _page(model, path, image, attention, dead, contents, labels, top, count):
             "size": f"{width} x {height}" + (" px, grey" if channels == 1 else " px"),
             "parameters": f"{cost.parameters / 1e6:.1f} M",
             "macs": f"{cost.macs / 1e9:.2f} G",
-            "predictions": _predictions(model, path, labels, top),
+            "predictions": predictions,
             "stages_hidden": "" if "stages.png" in contents else "hidden",
             "counted": images,
             "dead_table": escape(dead.table()),
@@ -148,7 +169,7 @@ def _page(model, path, image, attention, dead, contents, labels, top, count):
 
 def _predictions(model, path, labels, top):
     """The most probable classes as HTML; for a model without a head, a word on that."""
-    if model.layers[-1].name != "head":
+    if len(model.output_shape) != 2 or isinstance(model.layers[-1], TokenPooling):
         return "<p>The model has no classification head.</p>"
     (result,) = predict_images(model, [path], top, labels)
     return "\n".join(

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from keras_t2t.files import replacing
+from keras_t2t.files import refuse_existing, replacing
 from keras_t2t.inspection.complexity import complexity
 from keras_t2t.inspection.complexity_plot import plot_complexity
 from keras_t2t.inspection.published import OTHERS, VARIANTS
@@ -60,8 +60,14 @@ def save_figure(path, overwrite=False):
 
     Source: figure 1 of the paper.
     """
-    if Path(path).suffix not in (".png", ".svg", ".pdf"):
-        raise ValueError(f"path: expected a file that ends in .png, .svg or .pdf, got {path}")
+    check_figure(path, overwrite)
     figure = plot_complexity([row for row in (*VARIANTS, *OTHERS) if row.family != "ablation"])
     with replacing(Path(path), overwrite) as temporary:
         figure.savefig(temporary, dpi=140)
+
+
+def check_figure(path, overwrite, name="path"):
+    """Raises what `save_figure` would of its arguments; `name` is what they call the path."""
+    if Path(path).suffix not in (".png", ".svg", ".pdf"):
+        raise ValueError(f"{name}: expected a file that ends in .png, .svg or .pdf, got {path}")
+    refuse_existing(Path(path), overwrite)

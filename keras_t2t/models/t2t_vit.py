@@ -4,7 +4,7 @@ import math
 
 import keras
 
-from keras_t2t.data.preprocessing import PREPROCESSING, PreprocessedImages
+from keras_t2t.data.preprocessing import PREPROCESSING, PreprocessedImages, Preprocessing
 from keras_t2t.layers import (
     ClassToken,
     DenseEncoderBlock,
@@ -126,6 +126,11 @@ def T2TViT(
             preprocessing = PREPROCESSING[
                 one_of(preprocessing, "preprocessing", tuple(PREPROCESSING))
             ]
+        if not isinstance(preprocessing, Preprocessing):
+            raise ValueError(
+                "`preprocessing` must be None, a keras_t2t.Preprocessing or the name of published "
+                f"weights. Received: preprocessing={preprocessing!r}"
+            )
         preprocessing = preprocessing.fitted(images.shape[1:])
         images = PreprocessedImages(preprocessing, name="preprocessing")(images)
     stem_seed, encoder_seed, token_seed, dropout_seed, head_seed = split_seed(seed, 5)

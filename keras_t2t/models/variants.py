@@ -96,7 +96,7 @@ def create(
         OSError: If the weights cannot be fetched (`DownloadError`) or are not there.
         ImportError: If the file needs a package that is not installed.
     """
-    if variant not in VARIANTS:
+    if not isinstance(variant, str) or variant not in VARIANTS:
         raise ValueError(
             f"`variant` must be one of {', '.join(VARIANTS)}. Received: variant={variant!r}"
         )

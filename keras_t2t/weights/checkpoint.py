@@ -1,6 +1,8 @@
 """Checkpoint files, read and written as `{published key: array}`; nothing in a file is ever run."""
 
 import argparse
+import io
+import json
 import re
 import warnings
 import zipfile
@@ -13,6 +15,10 @@ from keras_t2t.files import replacing
 # Older releases can be made to run code or corrupt memory by a file even when told to read weights
 # only: CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10).
 _OLDEST_SAFE_TORCH = (2, 10)
+
+# The entry of a safetensors file's metadata, and the attribute of a `.weights.h5` file, for what
+# belongs to the weights but is none.
+NOTES = "keras_t2t"
 
 # What NumPy, PyTorch and safetensors all store.
 _DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
@@ -58,14 +64,32 @@ def read_checkpoint(path, ema=True):
             raise ValueError(f"{path} holds {key!r} twice, with and without the prefix 'module.'")
         if array.dtype.name in ("float16", "bfloat16"):
             array = array.astype("float32")
-        _require_number(array, key, path)
+        require_number(array, key, path)
         arrays[key] = array
     if not arrays:
         raise ValueError(f"{path} holds no tensors")
     return arrays
 
 
-def write_checkpoint(path, arrays, overwrite=False):
+def read_checkpoint_notes(path):
+    """The notes that `write_checkpoint` put into a file: a dict, empty where there are none.
+
+    Raises:
+        ValueError: the file is damaged.
+        ImportError: safetensors, needed for its files only, is not installed.
+    """
+    path = Path(path).expanduser()
+    if path.suffix.lower() != ".safetensors":
+        return {}
+    safetensors = _import_safetensors()
+    try:
+        with safetensors.safe_open(path, framework="numpy") as file:
+            return json.loads((file.metadata() or {}).get(NOTES, "{}"))
+    except Exception as error:
+        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
+
+
+def write_checkpoint(path, arrays, overwrite=False, notes=None):
     """Writes arrays as a bare PyTorch state dict, a safetensors file or an npz file, bit for bit.
 
     Args:
@@ -73,6 +97,7 @@ def write_checkpoint(path, arrays, overwrite=False):
             under this name only when it is complete.
         arrays: mapping of str to NumPy array (real numbers, integers or booleans).
         overwrite: bool, whether an existing file may be replaced. Defaults to False.
+        notes: dict of what JSON takes, or None. Only safetensors files have a place for it.
 
     Returns:
         `pathlib.Path` of the file.
@@ -80,6 +105,7 @@ def write_checkpoint(path, arrays, overwrite=False):
     Raises:
         FileExistsError: the file exists and `overwrite` is False.
         FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written.
         ValueError: the suffix is another, or a value cannot be stored.
         ImportError: PyTorch or safetensors, needed for their files only, is not installed.
     """
@@ -98,11 +124,11 @@ def write_checkpoint(path, arrays, overwrite=False):
     stored = {}
     for key, array in arrays.items():
         array = np.asarray(array)
-        _require_number(array, key, "arrays")
+        require_number(array, key, "arrays")
         # The formats take contiguous arrays in the byte order of the machine.
         stored[key] = np.asarray(array, dtype=array.dtype.newbyteorder("="), order="C")
     with replacing(path, overwrite) as temporary:
-        writers[suffix](temporary, stored)
+        writers[suffix](temporary, stored, notes)
     return path
 
 
@@ -243,7 +269,8 @@ def _npz_items(path):
         ) from None
 
 
-def _require_number(array, key, source):
+def require_number(array, key, source):
+    """Raises ValueError for an array of anything but real numbers."""
     if array.dtype.name not in _DTYPES:
         raise ValueError(
             f"{source} holds dtype {array.dtype} under {key!r}. Expected one of "
@@ -251,19 +278,22 @@ def _require_number(array, key, source):
         )
 
 
-def _write_torch(path, arrays):
+def _write_torch(path, arrays, notes):
     torch = import_torch()
+    buffer = io.BytesIO()  # to a full disk PyTorch writes with errors of its own, not OSError
     with warnings.catch_warnings():
         # from_numpy warns of read-only arrays, which are only read here.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
-        torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, path)
+        torch.save({key: torch.from_numpy(array) for key, array in arrays.items()}, buffer)
+    path.write_bytes(buffer.getbuffer())
 
 
-def _write_safetensors(path, arrays):
+def _write_safetensors(path, arrays, notes):
+    metadata = {NOTES: json.dumps(notes)} if notes else None
     # Not save_file, whose files only their owner may read.
-    path.write_bytes(_import_safetensors().numpy.save(arrays))
+    path.write_bytes(_import_safetensors().numpy.save(arrays, metadata))
 
 
-def _write_npz(path, arrays):
+def _write_npz(path, arrays, notes):
     with open(path, "wb") as file:
         np.savez(file, **arrays)

@@ -1,12 +1,18 @@
 """From any file of weights to any other: published checkpoints to Keras, and back."""
 
+import logging
 from pathlib import Path
 
-import numpy as np
-
+from keras_t2t.files import refuse_existing
 from keras_t2t.models.variants import VARIANTS
-from keras_t2t.weights.checkpoint import read_checkpoint, write_checkpoint
+from keras_t2t.weights.checkpoint import (
+    read_checkpoint,
+    read_checkpoint_notes,
+    write_checkpoint,
+)
 from keras_t2t.weights.keras_files import (
+    checked_notes,
+    notes_of,
     read_model,
     read_notes,
     read_weights,
@@ -15,14 +21,19 @@ from keras_t2t.weights.keras_files import (
 )
 from keras_t2t.weights.loading import published_views
 from keras_t2t.weights.pretrained import SUFFIXES, build_pretrained, of_arrays
+from keras_t2t.weights.variant import infer_variant, published_variant
+
+logger = logging.getLogger("keras_t2t")
 
 
 def convert(source, destination, variant=None, overwrite=False):
     """Converts a file of weights: a published checkpoint to Keras, or a Keras model back.
 
     Weights stay the same bit for bit. A checkpoint that is written is a bare state dict with the
-    published keys and shapes. As `keras_t2t.load_checkpoint` does, averaged weights are taken where
-    the checkpoint has them, and what belongs to no part of the model is left out, reported at INFO.
+    published keys and shapes; only a `.safetensors` file has room for the preprocessing, the image
+    size and the variant as well. As `keras_t2t.load_checkpoint` does, averaged weights are taken
+    where the checkpoint has them, and what belongs to no part of the model is left out, reported at
+    INFO.
 
     Args:
         source: Path of a `.pth`, `.pth.tar`, `.safetensors`, `.npz`, `.weights.h5` or `.keras`
@@ -32,7 +43,7 @@ def convert(source, destination, variant=None, overwrite=False):
         variant: String, the published name of the source's variant. `None` means what its keys and
             shapes tell (those of `t2t_vit_14` and `t2t_vit_14_resnext`, of which no weights are
             published, are the same: they are taken for the former), or the notes of a `.weights.h5`
-            file that this function wrote.
+            or `.safetensors` file that this function wrote.
         overwrite: Bool, whether an existing destination may be replaced.
 
     Returns:
@@ -41,7 +52,10 @@ def convert(source, destination, variant=None, overwrite=False):
     Raises:
         FileNotFoundError: If there is no such source, or no folder for the destination.
         FileExistsError: If the destination exists and `overwrite` is `False`.
-        ValueError: If a suffix is another, the source is damaged or fits no variant.
+        IsADirectoryError: If the destination is a folder.
+        ValueError: If a suffix is another, the source is damaged or fits no variant, or another one
+            than `variant`; or if the destination, any but `.keras`, could not be read back because
+            the model is no published variant.
         ImportError: If a file needs a package that is not installed.
     """
     source, destination = Path(source).expanduser(), Path(destination).expanduser()
@@ -49,16 +63,31 @@ def convert(source, destination, variant=None, overwrite=False):
         raise ValueError(
             f"`destination` must end in {', '.join(SUFFIXES)}. Received: {destination}"
         )
-    if destination.exists() and not overwrite:  # said before the work, not after
-        raise FileExistsError(f"{destination} exists. Pass overwrite=True to replace it.")
+    refuse_existing(destination, overwrite)
     model = load_model(source, variant)
     if destination.name.endswith(".keras"):
         write_model(destination, model, overwrite)
-    elif destination.name.endswith(".weights.h5"):
-        variant = variant or infer_variant(published_views(model))
+        return model
+    arrays = published_views(model)
+    # Of any other source the model was built as its variant, and named so.
+    variant = published_variant(model) if source.name.endswith(".keras") else model.name
+    if destination.name.endswith(".weights.h5"):
         write_weights(destination, model, variant, overwrite)
-    else:
-        write_checkpoint(destination, published_views(model), overwrite)
+        return model
+    write_checkpoint(destination, arrays, overwrite, notes_of(model, variant))
+    if not destination.name.endswith(".safetensors"):
+        if infer_variant(arrays) != variant:
+            logger.warning(
+                "%s does not tell its variant: reading it takes %s", destination, variant
+            )
+        told = of_arrays(str(destination), arrays, {}).input_shape
+        if told != model.input_shape[1:]:
+            logger.warning(
+                "%s does not tell the size of its images: reading it takes keras_t2t.create with "
+                "input_shape=%s",
+                destination,
+                model.input_shape[1:],
+            )
     return model
 
 
@@ -83,50 +112,39 @@ def load_model(path, variant=None):
             f"`variant` must be one of {', '.join(VARIANTS)}. Received: variant={variant!r}"
         )
     if path.name.endswith(".keras"):
-        return read_model(path)
-    arrays = None
+        model = read_model(path)
+        if variant is not None:
+            _require_variant(path, published_variant(model), variant)
+        return model
     if path.name.endswith(".weights.h5"):
-        variant = variant or read_notes(path).get("variant")
+        arrays, notes = None, read_notes(path)
+        told = notes["variant"]
     else:
-        arrays = read_checkpoint(path)
-        variant = variant or infer_variant(arrays)
-    if variant is None:
-        raise ValueError(f"{path} does not tell its variant. Expected variant to be given.")
+        arrays, notes = read_checkpoint(path), checked_notes(path, read_checkpoint_notes(path))
+        told = notes["variant"]
+        if told is None and variant is None:
+            variant = infer_variant(arrays)
+            if variant is None:
+                raise ValueError(
+                    f"{path} is of no published variant. keras_t2t.load_checkpoint loads it into a "
+                    "model that T2TViT builds with the right arguments."
+                )
+    if told is None and variant is None:
+        raise ValueError(
+            f"{path} does not tell its variant. Pass `variant` (--variant), the published name, if "
+            "it is of one; else build the model with T2TViT and call its load_weights."
+        )
+    if told is not None and variant is not None:
+        _require_variant(path, told, variant)
+    variant = variant or told
     arguments = {**VARIANTS[variant][1], "name": variant}
     if arrays is None:
         return read_weights(path, arguments)
     arguments |= dict.fromkeys(("input_shape", "input_tensor", "classes"))
-    arguments["include_top"] = "head.weight" in arrays
-    return build_pretrained(of_arrays(str(path), arrays, arguments), arguments)
+    arguments["include_top"] = any(key.startswith("head.") for key in arrays)
+    return build_pretrained(of_arrays(str(path), arrays, arguments, notes), arguments)
 
 
-def infer_variant(arrays):
-    """The published name of the variant that a checkpoint is of, or `None`.
-
-    Args:
-        arrays: Dict `{published key: array}`.
-    """
-    blocks = {key.split(".")[1] for key in arrays if key.startswith("blocks.")}
-    marks = {"squeeze_excite": ".se_layer.", "ghost": ".cheap_operation", "dense": ".dense_linear."}
-    flavor = next(
-        (name for name, mark in marks.items() if any(mark in key for key in arrays)), "plain"
-    )
-    found = (
-        "performer" if "tokens_to_token.attention1.w" in arrays else "transformer",
-        flavor,
-        np.shape(arrays.get("cls_token"))[-1:],
-        len(blocks),
-    )
-    for variant, (_, arguments) in VARIANTS.items():
-        depth = arguments["depth"]
-        if isinstance(depth, tuple):  # the published keys count the transitions too
-            depth = sum(depth) + len(depth) - 1
-        expected = (
-            arguments.get("token_mixer", "performer"),
-            arguments.get("flavor", "plain"),
-            (arguments["embed_dim"],),
-            depth,
-        )
-        if found == expected:
-            return variant
-    return None
+def _require_variant(path, found, expected):
+    if found != expected:
+        raise ValueError(f"`variant` is {expected}, but {path} is of {found}.")

@@ -9,6 +9,7 @@ import http.client
 import json
 import os
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -134,8 +135,9 @@ def _transfer(entry, url, part, record):
             validator = _validator(response.headers)
             if total and validator:
                 record.write_text(json.dumps({"url": url, "total": total, "validator": validator}))
-        bar = keras.utils.Progbar(total, unit_name="byte")
-        with open(part, "ab") as file:
+        # Keras draws on stdout, which belongs to what the caller prints.
+        with open(part, "ab") as file, contextlib.redirect_stdout(sys.stderr):
+            bar = keras.utils.Progbar(total, unit_name="byte")
             try:
                 while chunk := _read(response):
                     file.write(chunk)
@@ -240,7 +242,7 @@ def _discard(part, record):
 
 def _say(text):
     if keras.config.is_interactive_logging_enabled():
-        print(text, flush=True)
+        print(text, file=sys.stderr, flush=True)
 
 
 @contextlib.contextmanager

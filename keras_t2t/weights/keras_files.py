@@ -2,9 +2,11 @@
 
 import contextlib
 import dataclasses
+import io
 import json
 import math
 import warnings
+import zipfile
 import zlib
 from pathlib import Path
 
@@ -15,11 +17,10 @@ import numpy as np
 from keras_t2t.data.preprocessing import Preprocessing, carried_preprocessing
 from keras_t2t.files import replacing
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
+from keras_t2t.models.variants import VARIANTS
+from keras_t2t.weights.checkpoint import NOTES
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.unfilled import build_unfilled
-
-# The attribute of a `.weights.h5` file in which `write_weights` notes what belongs to the weights.
-NOTES = "keras_t2t"
 
 
 def write_weights(path, model, variant=None, overwrite=False):
@@ -35,19 +36,55 @@ def write_weights(path, model, variant=None, overwrite=False):
     Raises:
         FileExistsError: the file exists and `overwrite` is False.
         FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written.
         ValueError: the model is no T2T-ViT.
     """
+    notes = {**notes_of(model, variant), "crc32": _checksum(model)}
+    content = _WeightsInMemory()
+    model.save_weights(content)
+    with h5py.File(content, "r+") as file:
+        file.attrs[NOTES] = json.dumps(notes)
+    with replacing(Path(path).expanduser(), overwrite) as temporary:
+        temporary.write_bytes(content.getbuffer())
+
+
+class _WeightsInMemory(io.BytesIO):
+    """What HDF5 writes to, because its own writing to a full disk ends the process.
+
+    Keras takes it for a file of the name that it shows.
+    """
+
+    def __str__(self):
+        return "memory.weights.h5"
+
+
+def notes_of(model, variant):
+    """What a file should tell of a model beside its weights, as JSON takes it."""
     preprocessing = carried_preprocessing(model)
-    notes = {
+    return {
         "variant": variant,
         "input_shape": model.input_shape[1:],
+        "grid": model.get_layer("projection").output.shape[1:3],
         "preprocessing": preprocessing and dataclasses.asdict(preprocessing),
-        "crc32": _checksum(model),
     }
-    with replacing(Path(path).expanduser(), overwrite) as temporary:
-        model.save_weights(temporary)
-        with h5py.File(temporary, "r+") as file:
-            file.attrs[NOTES] = json.dumps(notes)
+
+
+def checked_notes(path, notes):
+    """Notes as read from a file: what it does not tell is None, the rest as `notes_of` got it.
+
+    Raises:
+        ValueError: they are of no use.
+    """
+    try:
+        notes = {**dict.fromkeys(("variant", "input_shape", "grid", "preprocessing")), **notes}
+        if notes["variant"] not in (None, *VARIANTS):
+            raise ValueError("unknown variant")
+        for name in ("input_shape", "grid"):
+            notes[name] = notes[name] and tuple(notes[name])
+        notes["preprocessing"] = notes["preprocessing"] and Preprocessing(**notes["preprocessing"])
+    except (TypeError, ValueError) as error:
+        raise ValueError(f"{path} is damaged: its notes cannot be used ({error})") from None
+    return notes
 
 
 def write_model(path, model, overwrite=False):
@@ -57,14 +94,15 @@ def write_model(path, model, overwrite=False):
 
 
 def read_notes(path):
-    """What `write_weights` noted in a `.weights.h5` file: a dict, empty if it is of other making.
+    """What `write_weights` noted in a `.weights.h5` file, see `checked_notes`.
 
     Raises:
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged or of another kind.
     """
     with _opened(path) as file:
-        return json.loads(file.attrs.get(NOTES, "{}"))
+        notes = json.loads(file.attrs.get(NOTES, "{}"))
+    return checked_notes(path, notes)
 
 
 def read_weights(path, arguments):
@@ -93,18 +131,23 @@ def read_weights(path, arguments):
         classes = None if head is None else head.shape[0]
         stored = []
         layers.visititems(lambda name, item: stored.append(name) if "/vars/" in name else None)
-    input_shape = notes.get("input_shape") or square_input_shape(positions, patch, arguments)
-    preprocessing = notes.get("preprocessing")
+    input_shape = notes["input_shape"] or square_input_shape(path, positions, patch, arguments)
+    input_shape = input_shape or arguments.get("input_shape")
+    if input_shape is None:
+        raise ValueError(
+            f"{path} does not tell the size of its images. Expected input_shape="
+            "(height, width, channels), which keras_t2t.create takes, received None."
+        )
     with float32_policy():
         model = build_unfilled(
             {
                 **arguments,
-                "input_shape": input_shape or arguments["input_shape"],
+                "input_shape": input_shape,
                 "input_tensor": None,
                 "include_top": head is not None,
                 "classes": classes,
                 "pooling": None,
-                "preprocessing": preprocessing and Preprocessing(**preprocessing),
+                "preprocessing": notes["preprocessing"],
                 # So that Keras' own random state is left as it was.
                 "seed": 0,
             }
@@ -134,26 +177,43 @@ def read_model(path):
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no model file {path}")
+    if not zipfile.is_zipfile(path):
+        raise ValueError(
+            f"{path} cannot be read as a Keras model: it is cut short or something else"
+        )
     try:
         return keras.saving.load_model(path, compile=False, safe_mode=True)
     except Exception as error:  # the zip, HDF5 or JSON reader or any layer
         raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
 
 
-def square_input_shape(positions, patch, arguments):
+def square_input_shape(name, positions, patch, arguments):
     """The published stem's input for weights of these shapes, if its grid is a square, else None.
 
     Args:
+        name: What messages call the weights.
         positions: Shape `(1, 1 + patches, channels)` of the table of positions.
         patch: Shape `(49 * channels,)` of the first norm.
         arguments: dict, arguments of `T2TViT`. With soft splits of their own None is returned.
+
+    Raises:
+        ValueError: the weights have soft splits of their own, and the arguments do not.
     """
-    side = math.isqrt(positions[1] - 1)
-    if side * side != positions[1] - 1 or "soft_splits" in arguments:
+    if "soft_splits" in arguments:
         return None
     (kernel, _, _), *_ = SOFT_SPLITS
+    channels, rest = divmod(patch[0], kernel**2)
+    if rest:
+        raise ValueError(
+            f"{name} is of a model with other soft splits than the published: the first takes "
+            f"patches of {patch[0]} values, expected {kernel**2} for each channel. "
+            "keras_t2t.create takes its soft_splits and input_shape."
+        )
+    side = math.isqrt(max(0, positions[1] - 1))
+    if not side or side * side != positions[1] - 1:
+        return None
     stride = math.prod(stride for _, stride, _ in SOFT_SPLITS)
-    return (side * stride, side * stride, patch[0] // kernel**2)
+    return (side * stride, side * stride, channels)
 
 
 def _checksum(model):

@@ -8,8 +8,10 @@ import keras
 import numpy as np
 
 from keras_t2t.weights.channels import fit_channels
+from keras_t2t.weights.checkpoint import read_checkpoint, require_number
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.positions import resize_positions
+from keras_t2t.weights.published import tested_keys
 
 logger = logging.getLogger("keras_t2t")
 
@@ -22,7 +24,8 @@ def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
     another number of channels as described at `keras_t2t.weights.channels.fit_channels`.
 
     What is left out is reported once, at INFO, by the logger `keras_t2t`: the head where the model
-    has none or keeps its own, and the auxiliary head of token labeling, `aux_head.*`.
+    has none or keeps its own, the auxiliary head of token labeling, `aux_head.*`, and of the one
+    published file whose keys have not been tested, all that no part of the model takes.
 
     Args:
         model: A model that `T2TViT` built, with a Performer or Transformer token mixer.
@@ -36,27 +39,39 @@ def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
             where their number is the same, else a square.
 
     Raises:
-        ValueError: If keys are missing, unexpected or of the wrong shape; all of them are named.
+        ValueError: If keys are missing, unexpected, of the wrong shape or no real numbers; all of
+            them are named. Or if a weight of the model is quantised or has LoRA.
     """
     if isinstance(source, Mapping):
         load_arrays(model, source, "the mapping", skip_head, grid)
-    else:
-        from keras_t2t.weights.checkpoint import read_checkpoint
+        return
+    if str(source).endswith((".keras", ".weights.h5")):
+        raise ValueError(
+            f"{source} is a file of Keras, not a checkpoint. Pass it as `weights` to "
+            "keras_t2t.create, or use the model's load_weights."
+        )
+    arrays = read_checkpoint(source, ema=ema)
+    load_arrays(model, arrays, str(source), skip_head, grid, tested_keys(source))
 
-        load_arrays(model, read_checkpoint(source, ema=ema), str(source), skip_head, grid)
 
+def load_arrays(model, arrays, name, skip_head=False, grid=None, strict=True):
+    """`load_checkpoint` of a mapping, with the name that messages call it by.
 
-def load_arrays(model, arrays, name, skip_head=False, grid=None):
-    """`load_checkpoint` of a mapping, with the name that messages call it by."""
-    arrays = {key: np.asarray(array) for key, array in arrays.items()}
+    `strict=False` leaves out, and reports, keys that belong to no part of the model.
+    """
+    arrays = {key: _array(value) for key, value in arrays.items()}
     slots = published_slots(model)
     if skip_head:
         slots = {key: slot for key, slot in slots.items() if not key.startswith("head.")}
+    for key, slot in slots.items():
+        _require_assignable(slot.variable, key)
     has_head = any(key.startswith("head.") for key in slots)
     left_out = [
         key
         for key in arrays
-        if key.startswith("aux_head.") or (key.startswith("head.") and not has_head)
+        if key.startswith("aux_head.")
+        or (key.startswith("head.") and not has_head)
+        or not (strict or key in slots or key.startswith("head."))
     ]
     arrays = _fit_channels(slots, arrays, name)
     problems = [f"missing: {key}" for key in slots if key not in arrays]
@@ -64,6 +79,7 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None):
     values = {}
     for key in slots.keys() & arrays.keys():
         try:
+            require_number(arrays[key], key, name)
             values[key] = _fit(model, key, slots[key], arrays[key], grid)
         except ValueError as error:
             problems.append(f"{key}: {error}")
@@ -80,6 +96,28 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None):
         slots[key].variable.assign(value)
     if left_out:
         logger.info("Left out of %s: %s", name, ", ".join(left_out))
+
+
+def _array(value):
+    array = np.asarray(value)
+    return array.astype("float32") if array.dtype.name == "bfloat16" else array
+
+
+def _require_assignable(variable, key):
+    # With LoRA, and some quantisations, a layer's kernel is computed anew each time.
+    if not isinstance(variable, keras.Variable):
+        raise ValueError(
+            f"`model` cannot be loaded into: {key} is quantised or has LoRA. Load the checkpoint "
+            "first, then quantise or enable LoRA."
+        )
+    _require_float(variable, key)
+
+
+def _require_float(variable, key):
+    if not keras.backend.is_float_dtype(variable.dtype):
+        raise ValueError(
+            f"`model` is quantised, which published weights are not: {key} is {variable.dtype}."
+        )
 
 
 def _fit_channels(slots, arrays, name):
@@ -125,10 +163,6 @@ def published_views(model):
     """`published_state_dict` without copies, for a model that does not change while they live."""
     arrays = {}
     for key, slot in published_slots(model).items():
-        if not keras.backend.is_float_dtype(slot.variable.dtype):
-            raise ValueError(
-                f"`model` is quantised, which published weights are not: {key} is "
-                f"{slot.variable.dtype}."
-            )
+        _require_float(slot.variable, key)
         arrays[key] = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
     return arrays

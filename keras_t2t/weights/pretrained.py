@@ -8,10 +8,16 @@ from pathlib import Path
 import numpy as np
 
 from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing, carried_preprocessing
+from keras_t2t.layers import TokenPooling
 from keras_t2t.models.variants import VARIANTS, with_defaults
-from keras_t2t.weights.checkpoint import import_torch, read_checkpoint
+from keras_t2t.weights.checkpoint import (
+    import_torch,
+    read_checkpoint,
+    read_checkpoint_notes,
+)
 from keras_t2t.weights.download import cache_folder, fetch
 from keras_t2t.weights.keras_files import (
+    checked_notes,
     float32_policy,
     read_model,
     read_weights,
@@ -19,7 +25,7 @@ from keras_t2t.weights.keras_files import (
     write_weights,
 )
 from keras_t2t.weights.loading import load_arrays, published_views
-from keras_t2t.weights.published import PUBLISHED, find
+from keras_t2t.weights.published import PUBLISHED, find, tested_keys
 from keras_t2t.weights.unfilled import build_unfilled
 
 logger = logging.getLogger("keras_t2t")
@@ -38,6 +44,7 @@ class Weights:
             do not tell.
         grid: pair of ints, rows and columns of its patches, or None for a square.
         preprocessing: `Preprocessing` that belongs to them, or None where they do not tell.
+        tested: bool, whether their keys are known, so that any other is an error.
     """
 
     name: str
@@ -45,12 +52,15 @@ class Weights:
     input_shape: tuple | None
     grid: tuple | None = None
     preprocessing: Preprocessing | None = None
+    tested: bool = True
 
     @property
     def classes(self):
         """int, classes of their head, or None if they have no head."""
-        bias = self.arrays.get("head.bias")
-        return None if bias is None else len(bias)
+        for key in ("head.bias", "head.weight"):
+            if np.ndim(self.arrays.get(key)):
+                return len(self.arrays[key])
+        return None
 
 
 def open_weights(variant, weights, arguments):
@@ -81,7 +91,8 @@ def open_weights(variant, weights, arguments):
         return _of_model(str(path), read_model(path))
     if path.name.endswith(".weights.h5"):
         return _of_model(str(path), read_weights(path, arguments))
-    return of_arrays(str(path), read_checkpoint(path), arguments)
+    notes = checked_notes(path, read_checkpoint_notes(path))
+    return of_arrays(str(path), read_checkpoint(path), arguments, notes)
 
 
 def build_pretrained(weights, arguments, skip_head=False):
@@ -103,7 +114,7 @@ def build_pretrained(weights, arguments, skip_head=False):
         if weights.input_shape is None:
             raise ValueError(
                 f"{weights.name} does not tell the size of its images. Expected input_shape="
-                "(height, width, channels), received input_shape=None."
+                "(height, width, channels), which keras_t2t.create takes, received None."
             )
     if arguments["include_top"] and not skip_head:
         classes = arguments["classes"]
@@ -118,16 +129,23 @@ def build_pretrained(weights, arguments, skip_head=False):
                 f"skip_head=True for a fresh head of {classes} classes on the other weights, or "
                 "classes=None."
             )
+    guessed = weights.preprocessing is None and "preprocessing" not in arguments
     arguments = with_defaults(
         arguments, weights.input_shape, weights.classes or 1000, weights.preprocessing or "imagenet"
     )
     model = build_unfilled(arguments, skip_head)
-    load_arrays(model, weights.arrays, weights.name, skip_head, weights.grid)
+    load_arrays(model, weights.arrays, weights.name, skip_head, weights.grid, weights.tested)
+    if guessed and "preprocessing" in arguments:
+        logger.warning(
+            "%s does not tell how its images were prepared: ImageNet's preprocessing is assumed. "
+            "keras_t2t.create takes another as preprocessing=.",
+            weights.name,
+        )
     return model
 
 
-def of_arrays(name, arrays, arguments):
-    """`Weights` of a checkpoint; if it has the name of a published file, also what that needs."""
+def of_arrays(name, arrays, arguments, notes=None):
+    """`Weights` of a checkpoint, with what its notes or a published file's name tell of them."""
     positions = arrays.get("pos_embed")
     patch = arrays.get("tokens_to_token.attention1.norm1.weight")
     if np.ndim(positions) != 3 or np.ndim(patch) != 1:
@@ -136,15 +154,29 @@ def of_arrays(name, arrays, arguments):
             f"tokens_to_token.attention1.norm1.weight of one, found {', '.join(list(arrays)[:3])}, "
             "..."
         )
-    input_shape = square_input_shape(positions.shape, patch.shape, arguments)
-    rows = [row for row in PUBLISHED if row.filename == Path(name).name]
-    return Weights(name, arrays, input_shape, preprocessing=rows[0].preprocessing if rows else None)
+    input_shape = square_input_shape(name, positions.shape, patch.shape, arguments)
+    grid = preprocessing = None
+    if notes is not None:
+        input_shape = notes["input_shape"] or input_shape
+        grid, preprocessing = notes["grid"], notes["preprocessing"]
+    if preprocessing is None:
+        rows = [row for row in PUBLISHED if row.filename == Path(name).name]
+        preprocessing = rows[0].preprocessing if rows else None
+    return Weights(name, arrays, input_shape, grid, preprocessing, tested_keys(name))
 
 
 def _of_model(name, model):
     arrays = published_views(model)
+    if not _reads_class_token(model):
+        # A head on anything else is not the one that would be built for it.
+        arrays = {key: array for key, array in arrays.items() if not key.startswith("head.")}
     grid = tuple(model.get_layer("projection").output.shape[1:3])
     return Weights(name, arrays, model.input_shape[1:], grid, carried_preprocessing(model))
+
+
+def _reads_class_token(model):
+    pooling = [layer.mode for layer in model.layers if isinstance(layer, TokenPooling)]
+    return pooling == ["token"]
 
 
 def _published(entry):

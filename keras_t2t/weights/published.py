@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from pathlib import Path
 
 from keras_t2t.data.preprocessing import PREPROCESSING
 
@@ -99,6 +100,11 @@ def find(variant, weights):
         f"weights={weights!r} is not published for {variant}. Expected {names}, the path of an "
         "existing file, or None."
     )
+
+
+def tested_keys(path):
+    """Whether a file's keys are known; not if it has the name of an untested published one."""
+    return all(row.tested for row in PUBLISHED if row.filename == Path(path).name)
 
 
 def address(entry):

@@ -6,6 +6,7 @@ import re
 from html.parser import HTMLParser
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 import sklearn.datasets
@@ -156,3 +157,63 @@ def test_summary_command(tmp_path, capsys):
     assert capsys.readouterr().err.endswith(f"{plot} exists. Pass --force to replace it.\n")
     assert main(["summary", "t2t_vit_8"]) == 2
     assert "expected some of t2t_vit_7, " in capsys.readouterr().err
+
+
+def test_a_head_of_any_name_is_one(tmp_path):
+    body = model_for_photos(include_top=False, pooling="token")
+    features = visualize(body, [PHOTO], tmp_path / "features").read_text(encoding="utf-8")
+    assert "no classification head" in features
+    model = keras.Model(body.input, keras.layers.Dense(2, name="classes")(body.output))
+    page = visualize(model, [PHOTO], tmp_path / "report", labels=["ant", "bee"])
+    html = page.read_text(encoding="utf-8")
+    assert "no classification head" not in html and "<span>bee</span>" in html
+
+
+def test_no_picture_of_an_earlier_model_is_left(tmp_path):
+    visualize(model_for_photos(), [PHOTO], tmp_path)
+    assert (tmp_path / "stages.png").exists()
+    visualize(model_for_photos(token_mixer="convolution"), [PHOTO], tmp_path, overwrite=True)
+    assert not (tmp_path / "stages.png").exists()
+
+
+def test_no_image(tmp_path):
+    with pytest.raises(ValueError, match="images: expected at least one image file, got none"):
+        visualize(model_for_photos(), [], tmp_path / "report")
+    assert not (tmp_path / "report").exists()
+
+
+@pytest.mark.parametrize("below", [".", "sub"])
+def test_a_file_in_place_of_the_folder(below, tmp_path):
+    (tmp_path / "text.txt").write_text("mine")
+    with pytest.raises(NotADirectoryError, match="folder: expected a folder, but .*text.txt is a"):
+        visualize(None, [PHOTO], tmp_path / "text.txt" / below)
+
+
+def test_visualize_command_looks_before_it_works(tmp_path, capsys):
+    """The model, which is not there, is never asked for."""
+    (tmp_path / "text.txt").write_text("mine")
+    (tmp_path / "heads.png").write_bytes(b"\xff\xfe")
+    cases = {
+        "--out: expected a folder, but": ["--out", str(tmp_path / "text.txt")],
+        "heads.png exists. Pass --force": ["--out", str(tmp_path)],
+        "--labels: there is no file nope.txt": ["--out", "x", "--labels", "nope.txt"],
+        "--labels: expected a text file in UTF-8, got": [
+            *["--out", "x", "--labels", str(tmp_path / "heads.png")]
+        ],
+    }
+    for message, arguments in cases.items():
+        assert main(["visualize", str(PHOTO), "--model", "none.keras", *arguments]) == 2
+        err = capsys.readouterr().err
+        assert message in err and err.count("\n") == 1
+
+
+def test_summary_command_looks_before_it_counts(tmp_path, capsys):
+    (tmp_path / "cost.png").write_text("mine")
+    cases = {
+        "--plot: expected a file that ends in .png, .svg or .pdf": tmp_path / "cost.bad",
+        "cost.png exists. Pass --force": tmp_path / "cost.png",
+    }
+    for message, plot in cases.items():
+        assert main(["summary", "t2t_vit_7", "--plot", str(plot)]) == 2
+        out, err = capsys.readouterr()
+        assert message in err and err.count("\n") == 1 and out == ""

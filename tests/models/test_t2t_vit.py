@@ -240,6 +240,8 @@ def test_head_computes_in_float32_under_mixed_precision(policy):
         ({"classes": 0}, "classes=0"),
         ({"drop_path_rate": 1}, "drop_path_rate=1"),
         ({"dropout_rate": "much"}, "dropout_rate='much'"),
+        ({"preprocessing": 5}, "preprocessing=5"),
+        ({"preprocessing": "mnist"}, "preprocessing='mnist'"),
     ],
 )
 def test_wrong_arguments(arguments, message):
@@ -256,6 +258,8 @@ def test_channels_first_is_refused():
 def test_unknown_variant():
     with pytest.raises(ValueError, match="t2t_vit_14_wide.*Received: variant='t2t_vit_15'"):
         keras_t2t.create("t2t_vit_15")
+    with pytest.raises(ValueError, match="Received: variant=\\['t2t_vit_7'\\]"):
+        keras_t2t.create(["t2t_vit_7"])
 
 
 def test_unknown_argument_of_a_factory():

@@ -1,8 +1,12 @@
 """`keras-t2t convert`: to Keras and back to PyTorch, bit for bit, and what it refuses."""
 
+import errno
 import json
+import os
+import resource
 from pathlib import Path
 
+import keras
 import numpy as np
 import parity
 import pytest
@@ -11,10 +15,12 @@ from keras import ops
 
 import keras_t2t
 from keras_t2t.cli import main, open_model
+from keras_t2t.files import replacing
 from keras_t2t.models.variants import VARIANTS
 from keras_t2t.weights.checkpoint import read_checkpoint, write_checkpoint
 from keras_t2t.weights.convert import infer_variant
 from keras_t2t.weights.pretrained import SUFFIXES
+from keras_t2t.weights.variant import published_variant
 
 torch = pytest.importorskip("torch")
 
@@ -72,7 +78,7 @@ def test_the_variant_shows_in_the_keys(variant):
 def test_variant_where_nothing_tells(state, tmp_path):
     other = {key: array for key, array in state.items() if not key.startswith("blocks.6.")}
     path = write_checkpoint(tmp_path / "six.npz", other)
-    with pytest.raises(ValueError, match=r"six.npz does not tell its variant. Expected variant"):
+    with pytest.raises(ValueError, match=r"six.npz is of no published variant.*load_checkpoint"):
         keras_t2t.convert(path, tmp_path / "x.keras")
     with pytest.raises(ValueError, match=r"does not fit the model 't2t_vit_7'.*\n.*missing: blo"):
         keras_t2t.convert(path, tmp_path / "x.keras", variant="t2t_vit_7")
@@ -81,7 +87,7 @@ def test_variant_where_nothing_tells(state, tmp_path):
 
     small = keras_t2t.T2TViT7(input_shape=(32, 32, 3))
     small.save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(ValueError, match=r"small.weights.h5 does not tell its variant"):
+    with pytest.raises(ValueError, match=r"small.weights.h5 does not tell its variant.*--variant"):
         keras_t2t.convert(tmp_path / "small.weights.h5", tmp_path / "x.npz")
     keras_t2t.convert(tmp_path / "small.weights.h5", tmp_path / "x.npz", variant="t2t_vit_7")
     found, expected = read_checkpoint(tmp_path / "x.npz"), keras_t2t.published_state_dict(small)
@@ -118,9 +124,8 @@ def test_commands_end_to_end(server, published, predict, tmp_path, capsys):
     expected = keras_t2t.decode_predictions(probabilities)[0]
     for model in (str(target), "t2t_vit_7"):
         assert main(["predict", str(PHOTO), "--model", model, "--json"]) == 0
-        lines = capsys.readouterr().out.splitlines()
-        # The progress of the download comes first.
-        (result,) = (json.loads(line) for line in lines if line.startswith("{"))
+        # Without the progress of the download, which goes to stderr.
+        (result,) = map(json.loads, capsys.readouterr().out.splitlines())
         assert [line["name"] for line in result["predictions"]] == [name for _, name, _ in expected]
         np.testing.assert_allclose(
             [line["probability"] for line in result["predictions"]],
@@ -155,3 +160,209 @@ def test_command_refuses(published, tmp_path, capsys):
     assert {path.name for path in tmp_path.iterdir()} == {published.name, target.name}
     assert main(["convert", str(published), str(target), "--force"]) == 0
     assert read_checkpoint(target).keys() == parity.SPEC["variants"]["t2t_vit_7"]["keys"].keys()
+
+
+def seven(**arguments):
+    return keras_t2t.T2TViT7(**{"input_shape": (32, 32, 3), "classes": 5, **arguments})
+
+
+def with_own_head(pooling, name):
+    body = seven(include_top=False, pooling=pooling)
+    return keras.Model(body.input, keras.layers.Dense(5, name=name)(body.output))
+
+
+UNREADABLE = {
+    "own head": (lambda: with_own_head("token", "classes"), "at the end .*, found classes"),
+    "average": (lambda: with_own_head("avg", "head"), "mode of token_pooling is avg"),
+    "no head": (lambda: seven(include_top=False, pooling="max"), "found norm, token_pooling"),
+    "heads": (lambda: seven(num_heads=8), "num_heads of encoder_block_0 is 8, of t2t_vit_7 it"),
+    "scale": (lambda: seven(qk_scale=0.5), "qk_scale of encoder_block_0 is 0.5"),
+    "soft splits": (
+        lambda: seven(soft_splits=((3, 2, 1), (3, 1, 1), (3, 2, 1))),
+        r"kernel_size of soft_split_0 is \(3, 3\)",
+    ),
+    "mlp": (lambda: seven(mlp_ratio=3.0), r"blocks.0.mlp.fc1.weight has shape \(768, 256\)"),
+    "bias": (lambda: seven(qkv_bias=True), "t2t_vit_7 has no blocks.0.attn.qkv.bias"),
+    "depth": (lambda: seven(depth=5), "none has its depth, width and kinds of layers"),
+    "sigmoid": (lambda: seven(classifier_activation="sigmoid"), "neither in logits nor in their"),
+}
+
+
+@pytest.mark.parametrize("kind", UNREADABLE)
+def test_a_model_that_is_no_published_variant(kind):
+    build, message = UNREADABLE[kind]
+    with pytest.raises(ValueError, match=f"{message}.*in .keras keeps everything"):
+        published_variant(build())
+
+
+def test_what_could_not_be_read_back_is_not_written(tmp_path):
+    source = tmp_path / "own.keras"
+    with_own_head("avg", "head").save(source)
+    for name in ("x.pth", "x.weights.h5"):
+        with pytest.raises(ValueError, match="mode of token_pooling is avg"):
+            keras_t2t.convert(source, tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["own.keras"]
+    keras_t2t.convert(source, tmp_path / "again.keras")
+
+
+def test_what_weights_do_not_tell_but_need_not(tmp_path):
+    seven(classifier_activation=None, dropout_rate=0.1, preprocessing=None).save(
+        tmp_path / "own.keras"
+    )
+    assert keras_t2t.convert(tmp_path / "own.keras", tmp_path / "x.weights.h5").output_shape[1] == 5
+    assert keras_t2t.convert(tmp_path / "x.weights.h5", tmp_path / "x.pth").output_shape[1] == 5
+
+
+def test_a_head_on_an_average_is_not_taken_for_the_published_one(tmp_path):
+    with_own_head("avg", "head").save(tmp_path / "own.keras")
+    with pytest.raises(ValueError, match=r"own.keras holds no head. Pass include_top=False"):
+        keras_t2t.T2TViT7(weights=tmp_path / "own.keras")
+    keras_t2t.T2TViT7(weights=tmp_path / "own.keras", include_top=False)
+
+
+@pytest.mark.parametrize("key", ["head.weight", "head.bias"])
+def test_half_a_head_is_no_headless_model(state, tmp_path, key):
+    source = write_checkpoint(tmp_path / "half.npz", {k: v for k, v in state.items() if k != key})
+    with pytest.raises(ValueError, match=f"missing: {key}"):
+        keras_t2t.convert(source, tmp_path / "x.keras")
+
+
+def test_another_variant_than_the_files(tmp_path):
+    seven().save(tmp_path / "own.keras")
+    keras_t2t.convert(tmp_path / "own.keras", tmp_path / "own.weights.h5", "t2t_vit_7")
+    for name in ("own.keras", "own.weights.h5"):
+        with pytest.raises(ValueError, match=f"is t2t_vit_14, but .*{name} is of t2t_vit_7"):
+            keras_t2t.convert(tmp_path / name, tmp_path / "x.pth", "t2t_vit_14")
+
+
+def test_safetensors_keep_what_belongs_to_the_weights(tmp_path, caplog):
+    """At a size, in a shape and as a variant that the weights themselves do not show."""
+    model = keras_t2t.T2TViT14ResNeXt(input_shape=(40, 64, 3), classes=3, preprocessing="cifar10")
+    model.save(tmp_path / "own.keras")
+    keras_t2t.convert(tmp_path / "own.keras", tmp_path / "own.safetensors")
+    assert caplog.messages == []
+    again = keras_t2t.convert(tmp_path / "own.safetensors", tmp_path / "again.keras")
+    assert again.name == "t2t_vit_14_resnext"
+    assert again.input_shape == (None, 40, 64, 3)
+    assert keras_t2t.model_preprocessing(again) == keras_t2t.model_preprocessing(model)
+    found, expected = map(keras_t2t.published_state_dict, (again, model))
+    assert all(np.array_equal(found[key], expected[key]) for key in expected)
+    keras_t2t.create("t2t_vit_14_resnext", weights=tmp_path / "own.safetensors")
+    assert caplog.messages == []
+
+    # The other formats have no room for it, which is told.
+    keras_t2t.convert(tmp_path / "own.safetensors", tmp_path / "own.npz")
+    assert [message.partition("own.npz ")[2] for message in caplog.messages] == [
+        "does not tell its variant: reading it takes t2t_vit_14_resnext",
+        "does not tell the size of its images: reading it takes keras_t2t.create with "
+        "input_shape=(40, 64, 3)",
+    ]
+
+
+@pytest.mark.parametrize(
+    "notes", [[1], {"variant": "t2t"}, {"input_shape": 3}, {"preprocessing": {"size": 3}}]
+)
+def test_notes_of_no_use(state, tmp_path, notes):
+    path = write_checkpoint(tmp_path / "own.safetensors", state, notes=notes)
+    with pytest.raises(ValueError, match="own.safetensors is damaged: its notes cannot be used"):
+        keras_t2t.convert(path, tmp_path / "x.npz")
+
+
+def test_a_guessed_preprocessing_is_told(state, tmp_path, caplog):
+    path = write_checkpoint(tmp_path / "own.npz", state)
+    keras_t2t.T2TViT7(weights=path, preprocessing="cifar10")
+    assert caplog.messages == []
+    keras_t2t.T2TViT7(weights=path)
+    (message,) = caplog.messages
+    assert message.startswith(f"{path} does not tell how its images were prepared: ImageNet's")
+
+
+def test_weights_of_other_soft_splits(tmp_path):
+    splits = ((3, 2, 1), (3, 1, 1), (3, 2, 1))
+    model = seven(soft_splits=splits)
+    source = write_checkpoint(tmp_path / "own.npz", keras_t2t.published_state_dict(model))
+    model.save_weights(tmp_path / "own.weights.h5")
+    with pytest.raises(ValueError, match="other soft splits than the published: .* of 27 values"):
+        keras_t2t.convert(source, tmp_path / "x.keras")
+    with pytest.raises(ValueError, match="other soft splits than the published: .* of 27 values"):
+        keras_t2t.convert(tmp_path / "own.weights.h5", tmp_path / "x.keras", "t2t_vit_7")
+    for path in (source, tmp_path / "own.weights.h5"):
+        keras_t2t.T2TViT7(weights=path, soft_splits=splits, input_shape=(32, 32, 3))
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+def test_a_full_disk(published, tmp_path, suffix, capsys):
+    """A limit on the size of files stands for it."""
+    target = tmp_path / f"x{suffix}"
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, limits[1]))
+    try:
+        assert main(["convert", str(published), str(target)]) == 2
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    err = capsys.readouterr().err
+    assert err.startswith("keras-t2t: error: ") and err.count("\n") == 1
+    assert [path.name for path in tmp_path.iterdir()] == [published.name]
+
+
+@pytest.mark.parametrize("suffix", [".npz", ".pth"])
+def test_no_temporary_name_is_told(published, suffix, capsys):
+    assert main(["convert", str(published), f"/proc/x{suffix}"]) == 2
+    err = capsys.readouterr().err
+    assert f"'/proc/x{suffix}'" in err and ".part" not in err
+
+
+def test_a_folder_is_never_replaced(published, tmp_path, capsys):
+    precious = tmp_path / "precious.pth"
+    precious.mkdir()
+    (precious / "keep.txt").write_text("keep")
+    assert main(["convert", str(published), str(precious), "--force"]) == 2
+    assert f"{precious} is a folder, which is not replaced" in capsys.readouterr().err
+    (precious / "saved_model.pb").write_text("by a file neither")
+    assert main(["convert", str(published), str(precious), "--force"]) == 2
+    assert f"{precious} is a folder, which is not replaced" in capsys.readouterr().err
+    assert (precious / "keep.txt").read_text() == "keep"
+    assert {path.name for path in tmp_path.iterdir()} == {published.name, precious.name}
+
+
+def test_only_a_folder_replaces_a_saved_model(tmp_path, monkeypatch):
+    served = tmp_path / "served"
+    served.mkdir()
+    (served / "saved_model.pb").write_text("old")
+    with replacing(served, overwrite=True) as temporary:
+        temporary.mkdir()
+        (temporary / "saved_model.pb").write_text("new")
+    assert (served / "saved_model.pb").read_text() == "new"
+
+    # What fails on the way leaves the old one.
+    replace = os.replace
+
+    def fail(source, target):
+        if Path(source).name.startswith(".part"):
+            raise OSError(errno.EIO, "no")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "replace", fail)
+    with pytest.raises(OSError, match="no"), replacing(served, overwrite=True) as temporary:
+        temporary.mkdir()
+    assert [path.name for path in tmp_path.iterdir()] == ["served"]
+    assert (served / "saved_model.pb").read_text() == "new"
+
+
+def test_what_is_left_out_is_printed(state, tmp_path, capsys):
+    extra = {**state, "aux_head.weight": np.zeros((5, 256), "float32")}
+    source = write_checkpoint(tmp_path / "own.npz", extra)
+    assert main(["convert", str(source), str(tmp_path / "x.keras")]) == 0
+    err = capsys.readouterr().err.splitlines()
+    assert err[0] == f"keras-t2t: note: Left out of {source}: aux_head.weight"
+    assert err[1].startswith(f"keras-t2t: note: {source} does not tell how its images were")
+
+
+@pytest.mark.parametrize("kind", ["cut", "page"])
+def test_a_keras_file_that_is_none(kind, tmp_path):
+    path = tmp_path / "own.keras"
+    seven().save(path)
+    content = path.read_bytes()
+    path.write_bytes(content[: len(content) // 2] if kind == "cut" else b"<html>")
+    with pytest.raises(ValueError, match="cannot be read as a Keras model: it is cut short"):
+        keras_t2t.convert(path, tmp_path / "x.pth")

@@ -13,6 +13,8 @@ from keras_t2t.weights.loading import published_state_dict
 from keras_t2t.weights.positions import resize_positions
 from keras_t2t.weights.unfilled import build_unfilled
 
+UNTESTED = "84.2_T2T_ViT_24.pth.tar"
+
 
 @pytest.fixture(scope="module")
 def arrays():
@@ -157,3 +159,55 @@ def test_another_model(arrays):
     inputs = keras.Input((4,))
     with pytest.raises(ValueError, match="must be a T2T-ViT"):
         keras_t2t.load_checkpoint(keras.Model(inputs, keras.layers.Dense(2)(inputs)), arrays)
+
+
+def test_a_mapping_of_something_else_changes_nothing(arrays):
+    fresh = model()
+    before = snapshot(fresh)
+    for key, value in {
+        "norm.weight": np.array(["x"] * 256),
+        "norm.bias": np.array([None] * 256),
+        "head.bias": np.zeros(1000, "complex64"),
+    }.items():
+        with pytest.raises(ValueError, match=f"left untouched:\n  {key}: .* holds dtype"):
+            keras_t2t.load_checkpoint(fresh, {**arrays, key: value})
+    for old, new in zip(before, snapshot(fresh), strict=True):
+        np.testing.assert_array_equal(old, new)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda layer: layer.quantize("int8"), "quantised, .*: head.weight is int8"),
+        (lambda layer: layer.enable_lora(2), "head.weight is quantised or has LoRA"),
+    ],
+    ids=["int8", "lora"],
+)
+def test_a_model_that_cannot_take_them_all_takes_none(arrays, change, message):
+    changed = model()
+    change(changed.get_layer("head"))
+    before = snapshot(changed)
+    with pytest.raises(ValueError, match=message):
+        keras_t2t.load_checkpoint(changed, arrays)
+    for old, new in zip(before, snapshot(changed), strict=True):
+        np.testing.assert_array_equal(old, new)
+    keras_t2t.load_checkpoint(changed, arrays, skip_head=True)
+
+
+@pytest.mark.parametrize("name", ["m7.keras", "m7.weights.h5"])
+def test_files_of_keras_are_no_checkpoints(name):
+    with pytest.raises(ValueError, match=f"{name} is a file of Keras, not a checkpoint"):
+        keras_t2t.load_checkpoint(model(), name)
+
+
+def test_extras_of_the_untested_file_are_left_out_and_reported(arrays, tmp_path, caplog):
+    extra = {**arrays, "return_dense.weight": np.zeros(3, "float32")}
+    np.savez(tmp_path / "84.2_T2T_ViT_24.npz", **extra)
+    with pytest.raises(ValueError, match="unexpected: return_dense.weight"):
+        keras_t2t.load_checkpoint(model(), tmp_path / "84.2_T2T_ViT_24.npz")
+    torch.save({key: torch.tensor(array) for key, array in extra.items()}, tmp_path / UNTESTED)
+    with caplog.at_level("INFO", logger="keras_t2t"):
+        keras_t2t.load_checkpoint(model(), tmp_path / UNTESTED)
+    assert [record.message for record in caplog.records] == [
+        f"Left out of {tmp_path / UNTESTED}: return_dense.weight"
+    ]
