@@ -13,6 +13,8 @@ import keras
 
 from keras_t2t import model_preprocessing, training
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 photos, out = map(Path, sys.argv[1:])
 
 recipe = training.finetune("t2t_vit_14")  # starts from the published ImageNet weights

@@ -11,6 +11,8 @@ import sys
 
 from keras_t2t import training
 
+if len(sys.argv) != 3:
+    sys.exit(__doc__)
 data, out = sys.argv[1:]
 
 recipe = training.published("t2t_vit_14")

@@ -21,7 +21,7 @@ os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
 
-from keras_t2t.training import TrainingInterrupted, small, train
+from keras_t2t.training import TrainingInterrupted, load_recipe, small, train
 
 DATA = Path("/usr/share/datasets/fashion-mnist")
 # Both have five encoder blocks on 49 tokens of 96 channels; the parameters that the T2T stage
@@ -46,12 +46,31 @@ def recipe(name, seed, epochs):
     )
 
 
+def finished(out, recipe):
+    """Whether the training in a folder has ended.
+
+    Raises:
+        ValueError: If it has, and is one by another recipe.
+    """
+    if not (out / "results.json").exists():
+        return False
+    before = load_recipe(out / "recipe.yaml")
+    different = [
+        field.name
+        for field in dataclasses.fields(recipe)
+        if getattr(before, field.name) != getattr(recipe, field.name)
+    ]
+    if different:
+        raise ValueError(f"{out}: holds a run with another {different[0]}. Choose another --out")
+    return True
+
+
 def run(name, seed, epochs, data, folder):
     """Trains, or takes what is finished; returns results and the rows of the log."""
-    out = folder / f"{name}-{seed}"
-    if not (out / "results.json").exists():
+    out, chosen = folder / f"{name}-{seed}", recipe(name, seed, epochs)
+    if not finished(out, chosen):
         print(f"{TITLES[name]}, seed {seed}", flush=True)
-        train(recipe(name, seed, epochs), data, out, verbose=2)
+        train(chosen, data, out, verbose=2)
     with open(out / "log.csv", newline="") as file:
         rows = [{key: float(value) for key, value in row.items()} for row in csv.DictReader(file)]
     return json.loads((out / "results.json").read_text()), rows
@@ -119,6 +138,8 @@ def main():
                 runs.append(run(name, seed, arguments.epochs, arguments.data, arguments.out))
     except TrainingInterrupted:
         sys.exit("Stopped. The same command goes on from here.")
+    except (ValueError, OSError) as error:
+        sys.exit(f"compare_with_vit.py: error: {error}")
     text = table(results)
     (arguments.out / "table.md").write_text(text)
     numbers = {name: [result for result, _ in runs] for name, runs in results.items()}

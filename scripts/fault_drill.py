@@ -103,8 +103,9 @@ class Drill:
         wait_for_progress(process, run)
         process.send_signal(signal.SIGKILL)
         process.communicate(timeout=LONGEST_SECONDS)
+        step = newest_step(run)  # before it is read: a damaged one is renamed
         path, _, info = Checkpoints(run / "checkpoints").newest()
-        self.check(info["step"] == newest_step(run), f"SIGKILL {number}: {path.name} is whole")
+        self.check(info["step"] == step, f"SIGKILL {number}: {path.name} is whole")
 
     def terminate(self, run):
         process = self.start(run)
@@ -188,7 +189,7 @@ def main():
     random.seed(arguments.seed)
     begin = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
-        drill = Drill(Path(folder), arguments.epochs or 4 + 2 * arguments.kills)
+        drill = Drill(Path(folder), arguments.epochs or 10 + 2 * arguments.kills)
         process = drill.start(drill.folder / "uninterrupted")
         _, err = process.communicate(timeout=LONGEST_SECONDS)
         if process.returncode:

@@ -6,13 +6,14 @@
 #
 # TARS holds ILSVRC2012_img_train.tar and ILSVRC2012_img_val.tar, as image-net.org gives them to those who registered.
 # It can be run again after an interruption: a class that is complete is not unpacked twice. At the end there must be
-# 1,281,167 training and 50,000 validation images in 1,000 classes each.
+# 1,281,167 training and 50,000 validation images, in 1,000 classes each, or the exit code is 1.
 #
 # Which class a validation image is of, the tar files do not tell. TensorFlow Datasets, which keras_t2t installs, has a
 # list, one WordNet id a line in the order of the images; --labels FILE names another.
 #
 #   --train-images N --val-images N --classes N   the counts of a part of ImageNet
-#   PYTHON=.venv/bin/python                       the Python that has TensorFlow Datasets
+#   PYTHON=/path/to/python                        the Python that has TensorFlow Datasets (default: the repository's
+#                                                 .venv where there is one, else python3)
 set -euo pipefail
 
 fail() {
@@ -20,7 +21,9 @@ fail() {
   exit 2
 }
 
-python=${PYTHON:-python3}
+python=$(dirname "${BASH_SOURCE[0]}")/../.venv/bin/python
+[[ -x $python ]] || python=python3
+python=${PYTHON:-$python}
 train_images=1281167 val_images=50000 classes=1000 labels="" tfds=false
 paths=()
 while [[ $# -gt 0 ]]; do
@@ -46,16 +49,22 @@ done
 mkdir -p "$out"
 
 if $tfds; then
-  exec "$python" - "$tars" "$out" <<'END'
+  exec "$python" - "$tars" "$out" "$train_images" "$val_images" <<'END'
 import sys
 
 import tensorflow_datasets as tfds
 
-tars, out = sys.argv[1:]
+tars, out, *counts = sys.argv[1:]
 builder = tfds.builder("imagenet2012", data_dir=out)
 builder.download_and_prepare(download_config=tfds.download.DownloadConfig(manual_dir=tars))
-for name in ("train", "validation"):
-    print(f"{name}: {builder.info.splits[name].num_examples:,} images")
+status = 0
+for name, expected in zip(("train", "validation"), map(int, counts)):
+    images = builder.info.splits[name].num_examples
+    print(f"{name}: {images} images")
+    if images != expected:
+        print(f"prepare_imagenet.sh: error: {name}: expected {expected} images", file=sys.stderr)
+        status = 1
+sys.exit(status)
 END
 fi
 

@@ -20,12 +20,13 @@ from pathlib import Path
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 
 import numpy as np
-from compare_with_vit import DATA, MODELS
+from compare_with_vit import DATA, MODELS, finished
 
 from keras_t2t.training import TrainingInterrupted, small, train
 
 FIRST, SECOND = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 FILES = {"train": "train", "validation": "t10k"}
+BATCH = 20
 
 
 def load(folder, split, classes, count=None, seed=0):
@@ -41,8 +42,9 @@ def load(folder, split, classes, count=None, seed=0):
     return images[np.concatenate(chosen)], new_labels
 
 
-def finished(out, recipe, data):
-    if not (out / "results.json").exists():
+def run(out, recipe, data):
+    """Trains, or takes what is finished; returns the results."""
+    if not finished(out, recipe):
         print(out.name, flush=True)
         train(recipe, data, out, verbose=2)
     return json.loads((out / "results.json").read_text())
@@ -57,32 +59,37 @@ def main():
     parser.add_argument("--epochs", type=int, default=100, help="on the few images (default 100)")
     parser.add_argument("--seeds", type=int, default=3, help="how many draws (default 3)")
     arguments = parser.parse_args()
+    if arguments.images * len(SECOND) < BATCH:
+        parser.error(f"--images: expected at least {BATCH // len(SECOND)}, got {arguments.images}")
+    try:
+        measure(arguments)
+    except TrainingInterrupted:
+        sys.exit("Stopped. The same command goes on from here.")
+    except (ValueError, OSError) as error:
+        sys.exit(f"transfer_gain.py: error: {error}")
 
+
+def measure(arguments):
     pretraining = dataclasses.replace(
         small(), model=MODELS["t2t_vit"], epochs=arguments.pretraining_epochs, batch_size=64
     )
     # Warm-up and average as short as the training.
     few = dataclasses.replace(
-        pretraining, epochs=arguments.epochs, batch_size=20, learning_rate=5e-4, ema=0.99
+        pretraining, epochs=arguments.epochs, batch_size=BATCH, learning_rate=5e-4, ema=0.99
     )
     tests = {name: load(arguments.data, "validation", c) for name, c in _halves()}
     results = {"from scratch": [], "pretrained": []}
-    try:
-        first = {
-            "train": load(arguments.data, "train", FIRST),
-            "validation": tests["first"],
-        }
-        finished(arguments.out / "pretraining", pretraining, first)
-        weights = str(arguments.out / "pretraining/model_ema.keras")
-        for seed in range(arguments.seeds):
-            images = load(arguments.data, "train", SECOND, arguments.images, seed)
-            data = {"train": images, "validation": tests["second"]}
-            for name, start in (("from scratch", None), ("pretrained", weights)):
-                recipe = dataclasses.replace(few, weights=start, seed=seed)
-                out = arguments.out / f"{name.replace(' ', '_')}-{seed}"
-                results[name].append(finished(out, recipe, data)["ema_val_top1"])
-    except TrainingInterrupted:
-        sys.exit("Stopped. The same command goes on from here.")
+    first = {"train": load(arguments.data, "train", FIRST), "validation": tests["first"]}
+    run(arguments.out / "pretraining", pretraining, first)
+    weights = str(arguments.out / "pretraining/model_ema.keras")
+    for seed in range(arguments.seeds):
+        images = load(arguments.data, "train", SECOND, arguments.images, seed)
+        data = {"train": images, "validation": tests["second"]}
+        for name, start in (("from scratch", None), ("pretrained", weights)):
+            recipe = dataclasses.replace(few, weights=start, seed=seed)
+            # The number of images is none of the recipe.
+            out = arguments.out / f"{name.replace(' ', '_')}-{arguments.images}-{seed}"
+            results[name].append(run(out, recipe, data)["ema_val_top1"])
     text = (
         f"| {arguments.images} images a class, {arguments.seeds} draws | top-1 |\n| --- | --- |\n"
     )

@@ -1,18 +1,17 @@
 """Finds what is wrong with an image folder before hours are spent on it."""
 
-import io
+import os
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_t2t.data import decoding
-from keras_t2t.data.image_files import load_image
 from keras_t2t.data.python_calls import python_call
-from keras_t2t.data.sources import SUFFIXES, image_files, split_folder, subfolders
+from keras_t2t.data.sources import SPLITS, SUFFIXES, image_files, split_folder, subfolders
 
 
 def check_data(folder):
-    """Looks for undecodable files, empty classes and classes that only one split has.
+    """Looks for unreadable files, empty classes and classes that only one split has.
 
     Every file is decoded twice, by TensorFlow as in training and by Pillow as in evaluation.
 
@@ -30,17 +29,20 @@ def check_data(folder):
     folder = Path(folder)
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder}: no such folder")
-    splits = [found for name in ("train", "validation") if (found := split_folder(folder, name))]
+    splits = [found for name in SPLITS if (found := split_folder(folder, name))]
     if not splits:
         raise ValueError(f"{folder}: expected a folder with train/ and val/ or validation/")
     files = {
         split: {name: image_files(split / name) for name in subfolders(split)} for split in splits
     }
     paths = [path for classes in files.values() for names in classes.values() for path in names]
-    return len(paths), _problems(files, paths)
+    return len(paths), _problems(folder, files, paths)
 
 
-def _problems(files, paths):
+def _problems(folder, files, paths):
+    if len(files) < len(SPLITS):
+        has_train = split_folder(folder, "train")
+        yield f"{folder}: holds no {'val/ or validation/' if has_train else 'train/'}"
     for split, classes in files.items():
         if not classes:
             yield f"{split}: holds no class folders"
@@ -60,11 +62,11 @@ def _problems(files, paths):
 
 def _undecodable(paths):
     def check(path):
-        image = tf.io.read_file(path)
-        _, good = decoding.attempt_all(
-            lambda place: tf.shape(decoding.decode(image, 3)), 1, (3,), tf.int32
-        )
-        return path, python_call(_reason, [image, good[0]], tf.string)
+        def decoded_shape(place):
+            return tf.shape(decoding.decode(tf.io.read_file(path), 3))
+
+        _, good = decoding.attempt_all(decoded_shape, 1, (3,), tf.int32)
+        return path, python_call(_reason, [path, good[0]], tf.string)
 
     checked = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     checked = checked.map(check, num_parallel_calls=tf.data.AUTOTUNE)
@@ -73,10 +75,10 @@ def _undecodable(paths):
             yield f"{path.decode(errors='replace')}: {reason.decode()}"
 
 
-def _reason(image, good):
+def _reason(path, good):
     """Why an image is bad, as bytes; none if it is not."""
     try:
-        load_image(io.BytesIO(image))
+        decoding.load_any(os.fsdecode(path))
     except ValueError as error:
-        return decoding.without_buffer(error).encode()
-    return b"" if good else decoding.reason(image).encode()
+        return str(error).encode()
+    return b"" if good else b"TensorFlow cannot decode it"

@@ -2,8 +2,8 @@
 
 import contextlib
 import io
+import logging
 import re
-import warnings
 
 import numpy as np
 import tensorflow as tf
@@ -11,18 +11,20 @@ import tensorflow as tf
 from keras_t2t.data.image_files import load_image
 from keras_t2t.data.python_calls import python_call
 
+logger = logging.getLogger("keras_t2t")
+
 _FAILED = "undecodable image: "
 # Where the EXIF block of a JPEG file begins: at once, or behind JFIF's 18 bytes.
 _EXIF_PLACES = (6, 24)
 
 
 class BadImageError(ValueError):
-    """An image cannot be decoded; the message names it."""
+    """An image cannot be read or decoded; the message names it, or a file of images."""
 
 
 @contextlib.contextmanager
 def naming_bad_images():
-    """Raises a `BadImageError` of one line in place of TensorFlow's error about a bad image.
+    """Raises a `BadImageError` of one line in place of TensorFlow's error about bad data.
 
     with naming_bad_images():
         model.fit(batches)
@@ -30,10 +32,18 @@ def naming_bad_images():
     try:
         yield
     except tf.errors.OpError as error:
-        found = re.search(f"{_FAILED}(.*)", error.message or "")
-        if found is None:
-            raise
-        raise BadImageError(found[1]) from error
+        message = error.message or ""
+        found = re.search(f"{_FAILED}(.*)", message)
+        if found is not None:
+            raise BadImageError(found[1]) from error
+        if isinstance(error, tf.errors.DataLossError):
+            raise BadImageError(f"a file of records is damaged: {in_a_line(error)}") from error
+        raise
+
+
+def in_a_line(error):
+    """What an `OpError` tells, without the places in the graph."""
+    return re.sub(r"{{.*?}} *| *\[(\[|Op:).*", "", " ".join((error.message or "").split()))
 
 
 def decode(image, channels, choose_box=None):
@@ -109,21 +119,29 @@ def note(source, name, reason, skip):
         raise BadImageError(f"{_FAILED}{name}: {reason}")
     if name not in source.skipped:
         source.skipped[name] = reason
-        warnings.warn(f"skipped {name}: {reason}", stacklevel=2)
+        logger.warning("skipped %s: %s", name, reason)
+
+
+def load_any(image):
+    """`load_image` of a path, str, or of the content of a file, bytes.
+
+    Raises:
+        ValueError: The reason alone, of one line, if it cannot be read or decoded.
+    """
+    file = io.BytesIO(image) if isinstance(image, bytes) else image
+    try:
+        return load_image(file)
+    except ValueError as error:
+        raise ValueError(str(error).removeprefix(f"{file}: ")) from error
 
 
 def reason(image):
-    """Why the content of an image file cannot be decoded."""
+    """Why an image, as `load_any` takes it, cannot be decoded."""
     try:
-        load_image(io.BytesIO(image))
+        load_any(image)
     except ValueError as error:
-        return without_buffer(error)
+        return str(error)
     return "TensorFlow cannot decode it"
-
-
-def without_buffer(error):
-    """The message of `load_image` about a buffer in memory, without the buffer's name."""
-    return str(error).partition(">: ")[2]
 
 
 def with_channels(pixels, channels):

@@ -1,6 +1,6 @@
 """Batches for training and evaluation: `tf.data`, whatever the Keras backend."""
 
-import io
+import os
 
 import numpy as np
 import tensorflow as tf
@@ -8,11 +8,10 @@ import tensorflow as tf
 from keras_t2t.data import decoding
 from keras_t2t.data.cropping import padded_crop, random_box, random_flip, resize
 from keras_t2t.data.erasing import random_erasing
-from keras_t2t.data.image_files import load_image
 from keras_t2t.data.mixing import mix
 from keras_t2t.data.python_calls import python_call
 from keras_t2t.data.randaugment import rand_augment
-from keras_t2t.data.sources import IndexedSource, shuffled_index
+from keras_t2t.data.sources import FileSource, IndexedSource, shuffled_index
 
 BAD_IMAGES = ("error", "skip")
 GROUP = 8
@@ -50,9 +49,9 @@ def training_batches(
             several hosts. The parts of all hosts, one behind the other, are the step's batch.
         devices: Int, into how many parts this host's part is split again, as `MirroredStrategy`
             does. Each gets its own choice of Mixup or CutMix and its own lambda, as published.
-        bad_images: `"error"` or `"skip"`: an image that cannot be decoded raises an error that
-            names it (see `naming_bad_images`), or is noted in `source.skipped` and replaced by the
-            next good one of its batch.
+        bad_images: `"error"` or `"skip"`: an image that cannot be read or decoded raises an error
+            that names it (see `naming_bad_images`), or is noted in `source.skipped` and replaced by
+            the next good one of its batch.
 
     Returns:
         A `tf.data.Dataset` of (images, labels): float32 (batch, height, width, channels),
@@ -83,6 +82,13 @@ def training_batches(
 
     # A few images at a time, see `attempt_all`.
     group = max(number for number in range(1, GROUP + 1) if own % number == 0)
+
+    def read_files(epochs, positions, paths, labels, names):
+        # A file that cannot be read becomes one without content, which cannot be decoded.
+        images, _ = decoding.attempt_all(
+            lambda place: tf.io.read_file(paths[place]), group, (), tf.string
+        )
+        return epochs, positions, images, labels, names
 
     # Nothing is for AutoGraph to convert, which would take longer than building the graph.
     @tf.autograph.experimental.do_not_convert
@@ -118,10 +124,12 @@ def training_batches(
     options = tf.data.Options()
     # Images are worked on side by side; threads within one operation would only add switching.
     options.threading.max_intra_op_parallelism = 1
+    groups = _in_random_order(source, base, start_step, steps, batch_size, shard)
+    groups = groups.batch(group, drop_remainder=True)
+    if isinstance(source, FileSource):
+        groups = groups.map(read_files, num_parallel_calls=tf.data.AUTOTUNE)
     return (
-        _in_random_order(source, base, start_step, steps, batch_size, shard)
-        .batch(group, drop_remainder=True)
-        .map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
+        groups.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
         .batch(own // group, drop_remainder=True)
         .map(finish, num_parallel_calls=tf.data.AUTOTUNE)
         .prefetch(tf.data.AUTOTUNE)
@@ -150,12 +158,15 @@ def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_i
     _check(source, preprocessing, bad_images)
     shape = (preprocessing.height, preprocessing.width, len(preprocessing.mean))
 
+    files = isinstance(source, FileSource)
+
     def prepared(image, name):
         try:
-            image = load_image(io.BytesIO(image)) if isinstance(image, bytes) else image
+            if isinstance(image, bytes):
+                image = decoding.load_any(os.fsdecode(image) if files else image)
         except ValueError as error:
-            reason = decoding.without_buffer(error)
-            decoding.note(source, name.decode(errors="replace"), reason, bad_images == "skip")
+            name = name.decode(errors="replace")
+            decoding.note(source, name, str(error), bad_images == "skip")
             return np.zeros(shape, "float32"), False
         return preprocessing(image), True
 
@@ -165,7 +176,8 @@ def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_i
         return tf.ensure_shape(pixels, shape), label, tf.ensure_shape(good, ())
 
     if isinstance(source, IndexedSource):
-        examples = tf.data.Dataset.range(shard[0], len(source), shard[1]).map(source.read)
+        read = source.locate if files else source.read
+        examples = tf.data.Dataset.range(shard[0], len(source), shard[1]).map(read)
     else:
         examples = source.stream(shard=shard)
     return (
@@ -250,7 +262,8 @@ def _reported(good, images, names, source, skip):
     def noted(good, images, names):
         for place in np.flatnonzero(~good):
             name = names[place].decode(errors="replace")
-            decoding.note(source, name, decoding.reason(images[place]), skip)
+            image = os.fsdecode(names[place]) if isinstance(source, FileSource) else images[place]
+            decoding.note(source, name, decoding.reason(image), skip)
         return good
 
     def report():
@@ -274,7 +287,10 @@ def _replaced(images, labels, good):
 
 
 def _in_random_order(source, seed, start_step, steps, batch_size, shard):
-    """Endless (epoch, position in the epoch's order over all hosts, image, label, name)."""
+    """Endless (epoch, position in the epoch's order over all hosts, image, label, name).
+
+    Of a `FileSource` it is the path, not yet the image.
+    """
     index, count = shard
     own = batch_size // count
 
@@ -282,11 +298,12 @@ def _in_random_order(source, seed, start_step, steps, batch_size, shard):
         return number // own % steps * batch_size + index * own + number % own
 
     if isinstance(source, IndexedSource):
+        find = source.locate if isinstance(source, FileSource) else source.read
 
         def read(number):
             epoch = number // (own * steps)
             chosen = shuffled_index(position(number), (seed, epoch), len(source))
-            return epoch, position(number), *source.read(chosen)
+            return epoch, position(number), *find(chosen)
 
         numbers = tf.data.Dataset.counter(start_step * own)
         return numbers.map(read, num_parallel_calls=tf.data.AUTOTUNE)

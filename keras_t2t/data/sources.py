@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import tensorflow as tf
 
+from keras_t2t.data.decoding import in_a_line
 from keras_t2t.data.python_calls import python_call
 
 SPLITS = ("train", "validation")
@@ -157,15 +158,23 @@ class ArraySource(IndexedSource):
 
 
 class FileSource(IndexedSource):
-    """Image files and their labels."""
+    """Image files and their labels.
+
+    Reading a file may fail, which ends a graph; who is to go on takes `locate`.
+    """
 
     def __init__(self, name, paths, labels, class_names):
         super().__init__(name, len(paths), class_names, len(class_names))
         self._paths, self._labels = _tensor(paths), _tensor(np.asarray(labels, "int64"))
 
     def read(self, index):
+        path, label, name = self.locate(index)
+        return tf.io.read_file(path), label, name
+
+    def locate(self, index):
+        """As `read`, but for the path in place of the content."""
         path = tf.gather(self._paths, index)
-        return tf.io.read_file(path), tf.gather(self._labels, index), path
+        return path, tf.gather(self._labels, index), path
 
 
 class EncodedSource(IndexedSource):
@@ -328,14 +337,15 @@ def _deserialized(builder, keys, record):
 
 
 def _read_all(builder, split, keys):
-    files = tf.data.Dataset.from_tensor_slices(
-        [str(path) for path in builder.info.splits[split].filepaths]
-    )
-    examples = files.flat_map(tf.data.TFRecordDataset).map(
-        lambda record: _deserialized(builder, keys, record)
-    )
+    batches = []
     with tf.device("CPU"):
-        batches = list(examples.batch(4096))
+        for path in map(str, builder.info.splits[split].filepaths):
+            records = tf.data.TFRecordDataset(path)
+            examples = records.map(lambda record: _deserialized(builder, keys, record))
+            try:
+                batches += examples.batch(4096)
+            except tf.errors.OpError as error:
+                raise ValueError(f"{path}: cannot be read ({in_a_line(error)})") from error
         return tuple(tf.concat(parts, 0) for parts in zip(*batches, strict=True))
 
 

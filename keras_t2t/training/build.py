@@ -65,7 +65,8 @@ def compiled(model, recipe, steps_per_epoch, classes, **arguments):
         The learning rate schedule.
 
     Raises:
-        ValueError: If `frozen` or `part_rates` names nothing in the model.
+        ValueError: If `frozen` or `part_rates` names nothing in the model, or parts are to share
+            a final rate that is not below the highest.
     """
     _freeze(model, recipe.frozen)
     schedule = make_schedule(recipe, steps_per_epoch)
@@ -124,27 +125,37 @@ def make_optimizer(recipe, schedule, model):
 def _part_rates(recipe, schedule, model):
     """`part_rates` of the optimizers: pairs (scale, offset) by regular expressions."""
     paths = [variable.path for variable in model.trainable_variables]
-    factors = dict(recipe.part_rates)
-    for pattern in factors:
+    for pattern in recipe.part_rates:
         if not any(re.search(pattern, path) for path in paths):
             raise ValueError(f"part_rates: {pattern!r} is found in no variable's path")
-    if recipe.layer_decay:
-        names = [layer.name for layer in model.layers]
-        blocks = [name for name in names if name.startswith("encoder_block_")]
-        for depth, block in enumerate(reversed(blocks), 1):
-            factors[f"^{block}/"] = recipe.layer_decay**depth
-        # What stands ahead of the first block is one layer further down.
-        factors["^(?!norm/|head/)"] = recipe.layer_decay ** (len(blocks) + 1)
-    lines = {}
-    for pattern, factor in factors.items():
-        if recipe.share_final_rate:
-            # From factor * peak down to the same floor, in step with the schedule.
-            peak, floor = schedule.peak, schedule.floor
-            scale = (factor * peak - floor) / (peak - floor)
-            lines[pattern] = (scale, floor * (1 - scale))
-        else:
-            lines[pattern] = (factor, 0.0)
-    return lines
+    decay = _layer_decay(recipe.layer_decay, model)
+    peak, floor = schedule.peak, schedule.floor
+    if recipe.share_final_rate and peak <= floor:
+        raise ValueError(f"final_rate: expected below the highest rate, {peak}, got {floor}")
+    parts = {}
+    for path in paths:
+        found = (rate for pattern, rate in recipe.part_rates.items() if re.search(pattern, path))
+        scale, offset = next(found, 1.0), 0.0
+        if recipe.share_final_rate and scale != 1.0:
+            # From its share of the peak down to the same floor, in step with the schedule.
+            scale = (scale * peak - floor) / (peak - floor)
+            offset = floor * (1 - scale)
+        factor = decay(path)
+        parts.setdefault((scale * factor, offset * factor), []).append(re.escape(path))
+    parts.pop((1.0, 0.0), None)  # which is what all others have
+    return {f"^({'|'.join(members)})$": line for line, members in parts.items()}
+
+
+def _layer_decay(decay, model):
+    """A function from a variable's path to its factor of the learning rate, by the depth."""
+    names = [layer.name for layer in model.layers]
+    blocks = [name for name in names if name.startswith("encoder_block_")]
+    factors = {"norm": 1.0, "head": 1.0}
+    for depth, block in enumerate(reversed(blocks), 1):
+        factors[block] = (decay or 1.0) ** depth
+    # What stands ahead of the first block is one layer further down.
+    lowest = (decay or 1.0) ** (len(blocks) + 1)
+    return lambda path: factors.get(path.partition("/")[0], lowest)
 
 
 def _freeze(model, patterns):

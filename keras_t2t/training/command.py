@@ -4,6 +4,7 @@ import argparse
 import dataclasses
 import signal
 import sys
+from pathlib import Path
 
 import jsonargparse
 
@@ -11,7 +12,7 @@ from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.training.loop import TrainingInterrupted
 from keras_t2t.training.recipe import RECIPES, Recipe
-from keras_t2t.training.trainer import Options, find_recipe, train
+from keras_t2t.training.trainer import MODEL_FILE, Options, find_recipe, train
 
 
 def run(arguments, default_recipe, command):
@@ -35,7 +36,7 @@ def run(arguments, default_recipe, command):
         _, history = train(recipe, options.pop("data"), out, verbose=verbose, **options)
     except TrainingInterrupted as stopped:
         print(f"\nStopped by {stopped}. A checkpoint is saved in {out}: run the same command again")
-        print("to go on from there.")
+        print(f"to go on from there. The model so far is {Path(out) / MODEL_FILE}.")
         return 128 + signal.Signals[str(stopped)]
     last = history[-1]
     print(f"\n{'':16}{'top-1':>8}{'top-5':>8}")
@@ -49,28 +50,44 @@ def run(arguments, default_recipe, command):
 def parse(arguments, default_recipe, command):
     """Returns the `Recipe`, the fields of `Options` as a dictionary, and the folder."""
     arguments = [_underscored(argument) for argument in arguments]
-    recipe = _chosen_recipe(arguments, default_recipe)
-    parser = jsonargparse.ArgumentParser(prog=command, exit_on_error=False, add_help=True)
+    parser = _parser(default_recipe, command)
+    # Which recipe it is, and of which variant, may stand in a configuration file too; only then are
+    # the defaults of all other options known.
+    parser.set_defaults(variant="")
+    chosen = _parsed(parser, arguments)
+    recipe = find_recipe(chosen["recipe"], chosen["variant"])
+    parser.set_defaults(_plain_fields(recipe))
+    values = _parsed(parser, arguments)
+    missing = [f"--{name}" for name in ("data", "out") if values[name] is None]
+    if missing:
+        raise ValueError(f"the following arguments are required: {', '.join(missing)}")
+    fields = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
+    fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
+    fields["augmentation"] = Augmentation(**fields["augmentation"])
+    options = {field.name: values[field.name] for field in dataclasses.fields(Options)}
+    return Recipe(**fields), options, values["out"]
+
+
+def _parser(default_recipe, command):
+    parser = jsonargparse.ArgumentParser(prog=command, exit_on_error=False, allow_abbrev=False)
     parser.add_argument(
         "--recipe",
         default=default_recipe,
         help=f"{', '.join(RECIPES)}, or the recipe.yaml of a run; other options change it",
     )
     parser.add_argument("--config", action="config", help="YAML file of any of these options")
-    parser.add_argument("--out", required=True, help="folder of the run, gone on with if it exists")
-    parser.add_argument("--data", type=str, required=True, help=_data_help())
+    parser.add_argument("--out", type=str, help="folder of the run, gone on with if it exists")
+    parser.add_argument("--data", type=str, help=_data_help())
     parser.add_class_arguments(Options, skip={"data"})
     parser.add_class_arguments(Recipe)
-    parser.set_defaults(_plain_fields(recipe))
+    return parser
+
+
+def _parsed(parser, arguments):
     try:
-        values = parser.parse_args(arguments).as_dict()
+        return parser.parse_args(arguments).as_dict()
     except argparse.ArgumentError as error:
         raise ValueError(str(error)) from error
-    fields = {field.name: values[field.name] for field in dataclasses.fields(Recipe)}
-    fields["preprocessing"] = Preprocessing(**fields["preprocessing"])
-    fields["augmentation"] = Augmentation(**fields["augmentation"])
-    options = {field.name: values[field.name] for field in dataclasses.fields(Options)}
-    return Recipe(**fields), options, values["out"]
 
 
 def _underscored(argument):
@@ -81,17 +98,6 @@ def _underscored(argument):
         if (argument.startswith("--"))
         else argument
     )
-
-
-def _chosen_recipe(arguments, default_recipe):
-    first = argparse.ArgumentParser(add_help=False, allow_abbrev=False, exit_on_error=False)
-    first.add_argument("--recipe", default=default_recipe)
-    first.add_argument("--variant")
-    try:
-        chosen, _ = first.parse_known_args(arguments)
-    except argparse.ArgumentError as error:
-        raise ValueError(str(error)) from error
-    return find_recipe(chosen.recipe, chosen.variant)
 
 
 def _plain_fields(recipe):

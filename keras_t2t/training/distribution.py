@@ -2,12 +2,16 @@
 
 import contextlib
 import dataclasses
+import json
 import os
 
 import keras
 import numpy as np
 
 STRATEGIES = ("auto", "mirrored", "data_parallel", "one_device")
+_ISSUE = "keras issue 20585: values of several replicas cannot be converted to a tensor"
+_USE_JAX = "Several hosts work on JAX: set KERAS_BACKEND=jax"
+_GIVEN = ("coordinator_address", "num_processes", "process_id")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -50,16 +54,17 @@ def choose_devices(strategy="auto", devices=None, coordinator=None, num_hosts=No
         devices: Int, how many to use. On a machine without GPUs the CPU is split into so many
             logical devices, which shows that it works but is not faster. `None` means all.
         coordinator: "ADDRESS:PORT" of host 0, for JAX on many hosts. `None` means one host, or
-            what the environment tells under SLURM, Kubernetes and Open MPI if `num_hosts` is not
-            given either but one of their variables is set.
+            those that SLURM's `srun` or Open MPI's `mpirun` started; with "one_device" each of
+            their processes trains by itself.
         num_hosts: Int, with `coordinator`.
-        host_id: Int, number of this host, with `coordinator`.
+        host_id: Int, number of this host, with `coordinator`. It uses all devices of the host.
 
     Returns:
         `Devices`.
 
     Raises:
-        ValueError: If the backend cannot do what is asked for; the message has the reason.
+        ValueError: If the backend cannot do what is asked for, or the hosts do not find each other;
+            the message has the reason.
     """
     if strategy not in STRATEGIES:
         raise ValueError(f"strategy: expected one of {', '.join(STRATEGIES)}, got {strategy!r}")
@@ -73,6 +78,8 @@ def choose_devices(strategy="auto", devices=None, coordinator=None, num_hosts=No
         raise ValueError("coordinator, num_hosts, host_id: expected all three or none")
     backend = _backend()
     _refuse(backend, strategy, many, devices)
+    if backend != "jax" and strategy != "one_device":
+        _refuse_many_processes(backend)
     if backend == "tensorflow":
         return _tensorflow(strategy, devices)
     if backend == "jax":
@@ -80,21 +87,18 @@ def choose_devices(strategy="auto", devices=None, coordinator=None, num_hosts=No
     return Devices("one_device")
 
 
-def assert_same_step(step):
-    """Raises an error if the hosts go on from different checkpoints, as slow file systems show."""
+def largest_of_hosts(values):
+    """The largest that any host has of each of some ints; waits for all hosts to ask."""
     from jax.experimental import multihost_utils
 
-    multihost_utils.assert_equal(
-        np.int32(step), f"this host goes on from step {step}, others from another: start again"
-    )
+    return multihost_utils.process_allgather(np.int32(values)).max(axis=0).tolist()
 
 
 def _refuse(backend, strategy, many, devices):
     if many and backend == "tensorflow":
         raise ValueError(
             "coordinator: TensorFlow trains on one host only, because Keras 3's `fit` does not "
-            "work under MultiWorkerMirroredStrategy (keras issue 20585: values of several replicas "
-            "cannot be converted to a tensor). Several hosts work on JAX: set KERAS_BACKEND=jax"
+            f"work under MultiWorkerMirroredStrategy ({_ISSUE}). {_USE_JAX}"
         )
     if many and strategy in ("mirrored", "one_device"):
         raise ValueError(f"coordinator: expected strategy data_parallel, got {strategy}")
@@ -106,6 +110,28 @@ def _refuse(backend, strategy, many, devices):
             "devices: the torch backend of Keras trains on one device only. For several set "
             "KERAS_BACKEND to tensorflow or jax"
         )
+
+
+def _refuse_many_processes(backend):
+    """Several processes that know nothing of each other would train in the same folder."""
+    workers = json.loads(os.environ.get("TF_CONFIG") or "{}").get("cluster", {})
+    told = {
+        # Without a list of its nodes this is no process that `srun` started.
+        "SLURM_NTASKS": "SLURM_STEP_NODELIST" in os.environ and _number("SLURM_NTASKS"),
+        "OMPI_COMM_WORLD_SIZE": _number("OMPI_COMM_WORLD_SIZE"),
+        "TF_CONFIG": sum(len(workers.get(kind, ())) for kind in ("chief", "worker")),
+    }
+    for name, count in told.items():
+        if count > 1:
+            raise ValueError(
+                f"strategy: {name} tells of {count} processes, but Keras trains in one only "
+                f"on {backend}{f' ({_ISSUE})' if backend == 'tensorflow' else ''}. {_USE_JAX}. To "
+                "train each process by itself, in a folder of its own, choose strategy one_device"
+            )
+
+
+def _number(variable):
+    return int(os.environ.get(variable, "1"))
 
 
 def _tensorflow(strategy, devices):
@@ -147,13 +173,10 @@ def _tensorflow_devices(kind):
 def _jax(strategy, devices, given):
     import jax
 
-    variables = ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE", "JAX_NUM_PROCESSES")
-    several = any(int(os.environ.get(name, "1")) > 1 for name in variables)
-    if given or (several and strategy != "one_device") or "JAX_COORDINATOR_ADDRESS" in os.environ:
-        if not jax.distributed.is_initialized():
-            # On CPUs the hosts talk through gloo; GPUs have NCCL.
-            jax.config.update("jax_cpu_collectives_implementation", "gloo")
-            jax.distributed.initialize(*(given or ()))
+    several = any(_number(name) > 1 for name in ("SLURM_NTASKS", "OMPI_COMM_WORLD_SIZE"))
+    several = several or "JAX_COORDINATOR_ADDRESS" in os.environ
+    if given or (several and strategy != "one_device"):
+        _connect(given)
     if devices is not None:
         with contextlib.suppress(RuntimeError):  # JAX runs already: it is told below.
             jax.config.update("jax_num_cpu_devices", devices)
@@ -171,6 +194,43 @@ def _jax(strategy, devices, given):
     return Devices(
         "data_parallel", len(chosen) // hosts, hosts, jax.process_index(), distribution.scope
     )
+
+
+def _connect(given):
+    import jax
+
+    if jax.distributed.is_initialized():
+        return
+    # On CPUs the hosts talk through gloo; GPUs have NCCL.
+    jax.config.update("jax_cpu_collectives_implementation", "gloo")
+    # It swallows SIGTERM as long as the training does not handle it.
+    jax.config.update("jax_enable_preemption_service", False)
+    if given:
+        arguments = dict(zip(_GIVEN, given, strict=True), cluster_detection_method="deactivate")
+    elif _alone_on_host():
+        # JAX gives every process of SLURM and Open MPI one GPU. This one is to have all of its
+        # host: without any listed there is no limit.
+        arguments = {"local_device_ids": []}
+    else:
+        arguments = {}
+    try:
+        jax.distributed.initialize(**arguments)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError(
+            f"coordinator: the hosts do not find each other ({str(error).rstrip('.')}). "
+            + (
+                f"Tried {given[0]}"
+                if given
+                else "The environment tells of several: start them with srun or mpirun, or give "
+                "coordinator, num_hosts and host_id, or choose strategy one_device"
+            )
+        ) from error
+
+
+def _alone_on_host():
+    if "OMPI_COMM_WORLD_SIZE" in os.environ:
+        return _number("OMPI_COMM_WORLD_LOCAL_SIZE") == 1
+    return _number("SLURM_NTASKS") == _number("SLURM_STEP_NUM_NODES")
 
 
 def _enough(devices, found):

@@ -15,6 +15,8 @@ from keras_t2t.files import replacing
 from keras_t2t.training import state
 from keras_t2t.training.checkpoints import Checkpoints
 
+AGREE_EVERY = 10  # steps; to agree, hosts wait for each other and for their devices
+
 
 class TrainingInterrupted(Exception):
     """SIGTERM or Ctrl-C stopped the training, after a checkpoint was written."""
@@ -38,6 +40,7 @@ def fit(
     keep=3,
     writes=True,
     agree=None,
+    data=None,
     callbacks=(),
     verbose="auto",
 ):
@@ -59,9 +62,11 @@ def fit(
         minutes: Float, a checkpoint is written whenever so many have passed since the last, and at
             the end of every epoch. Defaults to 10.
         keep: Int, number of checkpoints to keep. Defaults to 3.
-        writes: Bool, whether this process writes files; of several hosts only one does. The others
-            leave it to that one to act on signals: its end is theirs.
-        agree: Function of the first step, which raises an error if hosts differ; `None` for one.
+        writes: Bool, whether this process writes files; of several hosts only one does.
+        agree: With several hosts, function of a list of ints that returns the largest that any of
+            them has of each. They then stop and save at the same step, whichever is asked to.
+        data: Dictionary of what tells the training data from others, for JSON. A checkpoint of
+            other data is refused.
         callbacks: Further Keras callbacks; `on_epoch_end` sees the evaluation in its logs.
         verbose: As for `model.fit`.
 
@@ -72,16 +77,17 @@ def fit(
         TrainingInterrupted: On SIGTERM or Ctrl-C, once a checkpoint is written.
         LossNotFinite: If the loss or a weight is NaN or infinite. The last checkpoint is good.
         OSError: If a checkpoint cannot be written.
-        ValueError: If the checkpoints are of another model, or all damaged.
+        ValueError: If the checkpoints are of another model or other data, or all damaged, or if
+            hosts go on from different ones.
     """
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     run = _Run(model, evaluation, Path(folder), epochs, steps_per_epoch, keep)
     run.batch_size, run.schedule = batch_size, schedule
     run.seconds_between, run.writes = 60 * minutes, writes
+    run.agree = agree
+    run.data = {"steps_per_epoch": steps_per_epoch, **(data or {})}
     run.resume()
-    if agree:
-        agree(run.step)
     with _signals(run):
         if run.unfinished:
             run.finish_epoch()
@@ -121,8 +127,8 @@ class _Run(keras.callbacks.Callback):
         self.earlier = None  # (steps, logs) of an epoch ahead of an interruption
         self.seconds = 0.0  # of training in the epoch
         self.restored = self.random = None
-        self.stop = None
-        self.bad_step = None
+        self.stop = 0  # number of the signal that asks for it
+        self.bad_step = -1  # of which the loss is not finite
         self.saved_at = time.monotonic()
 
     # Checkpoints
@@ -132,9 +138,19 @@ class _Run(keras.callbacks.Callback):
         found = self.checkpoints.newest()
         if self.writes:
             self.checkpoints.clear_unfinished()
+        if self.agree:
+            # Slow file systems may not yet show all hosts the same.
+            step = found[2]["step"] if found else -1
+            newest, oldest = self.agree([step, -step])
+            if newest != -oldest:
+                raise ValueError(
+                    f"{self.folder}: hosts go on from different checkpoints, of steps {-oldest} "
+                    f"to {newest}. Start again"
+                )
         if not found:
             return
         path, self.restored, info = found
+        self._assert_same_data(path, info.get("data", self.data))
         state.write_state(self.model, self.restored)
         self.step, self.history = info["step"], info["history"]
         self.unfinished, self.earlier = info["unfinished"], info["earlier"]
@@ -143,21 +159,49 @@ class _Run(keras.callbacks.Callback):
             epoch, done = divmod(self.step, self.steps_per_epoch)
             print(f"Going on from {path}: {epoch} epochs and {done} steps are done.")
 
+    def _assert_same_data(self, path, before):
+        different = [name for name in self.data if before.get(name) != self.data[name]]
+        if different:
+            told = ", ".join(
+                f"{name} {before.get(name)} there, {self.data[name]} here" for name in different
+            )
+            raise ValueError(
+                f"{path}: is of a training on other data ({told}). Choose another folder, or the "
+                "same data"
+            )
+
     def save(self):
         arrays = state.read_state(self.model)
         bad = state.not_finite(arrays)
         if bad:
             raise self._not_finite(f"{bad} is not finite")
+        failure = None
         if self.writes:
             info = {
+                "data": self.data,
                 "step": self.step,
                 "history": self.history,
                 "unfinished": self.unfinished,
                 "earlier": self.earlier,
                 "seconds": self.seconds,
             }
-            self.checkpoints.save(self.step, arrays, info)
+            try:
+                self.checkpoints.save(self.step, arrays, info)
+            except OSError as error:
+                failure = error
+        if self._agreed([failure is not None]) != [0]:
+            raise failure or OSError("The host that writes could not write the checkpoint.")
         self.saved_at = time.monotonic()
+
+    def _agreed(self, values):
+        return self.agree(values) if self.agree else values
+
+    def asked(self, step):
+        """What the hosts are to do at this step: stop for a signal, save, give up a bad step."""
+        if self.agree and step % AGREE_EVERY:
+            return 0, False, -1
+        overdue = time.monotonic() - self.saved_at > self.seconds_between
+        return self._agreed([self.stop, overdue, self.bad_step])
 
     # What Keras calls
 
@@ -176,16 +220,16 @@ class _Run(keras.callbacks.Callback):
             # Building the metrics and opening the data have drawn from it, once for each `fit`.
             state.set_random_state(self.random)
             self.random = None
-        if self.bad_step is not None:
-            raise self._not_finite(f"the loss is not finite at step {self.bad_step}")
-        overdue = time.monotonic() - self.saved_at > self.seconds_between
-        if self.stop or overdue:
+        stop, overdue, bad_step = self.asked(self.step)
+        if bad_step >= 0:
+            raise self._not_finite(f"the loss is not finite at step {bad_step}")
+        if stop or overdue:
             self._save_within_epoch()
-        if self.stop:
-            raise TrainingInterrupted(self.stop)
+        if stop:
+            raise TrainingInterrupted(signal.Signals(stop).name)
 
     def on_train_batch_end(self, batch, logs=None):
-        if self.bad_step is None and not math.isfinite(logs["loss"]):
+        if self.bad_step < 0 and not math.isfinite(logs["loss"]):
             self.bad_step = self.first_step + batch
 
     def on_epoch_end(self, epoch, logs=None):
@@ -275,8 +319,9 @@ class _StopEvaluation(keras.callbacks.Callback):
         self.run = run
 
     def on_test_batch_begin(self, batch, logs=None):
-        if self.run.stop:
-            raise TrainingInterrupted(self.run.stop)
+        stop, *_ = self.run.asked(batch)
+        if stop:
+            raise TrainingInterrupted(signal.Signals(stop).name)
 
 
 @contextlib.contextmanager
@@ -289,8 +334,7 @@ def _signals(run):
         if asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         asked.append(number)
-        if run.writes:
-            run.stop = signal.Signals(number).name
+        run.stop = number
 
     if threading.current_thread() is not threading.main_thread():
         yield  # Python allows handlers in the main thread only.

@@ -7,6 +7,8 @@ The first is said to reach 81.5 % top-1 on ImageNet, with eight GPUs; that is pu
 """
 
 import dataclasses
+import re
+from typing import Any
 
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing
@@ -18,7 +20,8 @@ class Recipe:
 
     Args:
         variant: Published name of the model; none takes `model` alone, on T2TViT's defaults.
-        model: Further arguments of T2TViT.
+        model: Further arguments of T2TViT. `--model '{"depth": 2}'` is in place of all that the
+            recipe has; `--model.depth 2` changes one of them.
         pooling: "token", a head on the class token as published; "avg", on the mean of the patch
             tokens, which learns sooner from few or small images.
         initial_weights: "published", Normal(0, 0.02); "glorot", which suits narrow models.
@@ -48,12 +51,13 @@ class Recipe:
         part_rates: Factors of the learning rate for parts of the model, by regular expressions on
             the paths of variables.
         share_final_rate: Whether the parts have the same final rate, not one by their factor.
-        layer_decay: If given, each encoder block has this factor of the next one's learning rate.
+        layer_decay: If given, each encoder block has this factor of the next one's learning rate,
+            on top of the part's.
         frozen: Layers that stay as they are, by regular expressions on their names.
     """
 
     variant: str | None = "t2t_vit_14"
-    model: dict = dataclasses.field(default_factory=lambda: {"drop_path_rate": 0.1})
+    model: dict[str, Any] = dataclasses.field(default_factory=lambda: {"drop_path_rate": 0.1})
     pooling: str = "token"
     initial_weights: str = "published"
     weights: str | None = None
@@ -97,8 +101,19 @@ class Recipe:
         for name in ("epochs", "batch_size", "accumulation_steps"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive int, got {getattr(self, name)!r}")
-        if not self.learning_rate > 0:
-            raise ValueError(f"learning_rate: expected above 0, got {self.learning_rate!r}")
+        for name in ("learning_rate", "rate_per_images", "clip_norm"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ValueError(f"{name}: expected above 0, got {value!r}")
+        for name in (
+            "weight_decay",
+            "warmup_epochs",
+            "warmup_rate",
+            "final_rate",
+            "cooldown_epochs",
+        ):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
         if self.epochs <= self.cooldown_epochs:
             raise ValueError(
                 f"epochs: expected more than the {self.cooldown_epochs} cooldown_epochs among "
@@ -108,6 +123,17 @@ class Recipe:
             value = getattr(self, name)
             if value is not None and not 0 < value < 1:
                 raise ValueError(f"{name}: expected a number between 0 and 1, got {value!r}")
+        for factor in self.part_rates.values():
+            if not factor >= 0:
+                raise ValueError(f"part_rates: expected factors of at least 0, got {factor!r}")
+        for name in ("frozen", "part_rates"):
+            for pattern in getattr(self, name):
+                try:
+                    re.compile(pattern)
+                except re.error as error:
+                    raise ValueError(
+                        f"{name}: expected regular expressions, got {pattern!r} ({error})"
+                    ) from error
 
 
 def published(variant="t2t_vit_14"):

@@ -2,6 +2,7 @@
 
 import dataclasses
 import gc
+import importlib.util
 import json
 from pathlib import Path
 
@@ -11,11 +12,11 @@ import yaml
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.files import replacing
-from keras_t2t.training import loop
+from keras_t2t.training import loop, state
 from keras_t2t.training.build import build_model, compiled
-from keras_t2t.training.distribution import assert_same_step, choose_devices
+from keras_t2t.training.checkpoints import Checkpoints
+from keras_t2t.training.distribution import choose_devices, largest_of_hosts
 from keras_t2t.training.recipe import RECIPES, Recipe
-from keras_t2t.training.state import averages
 from keras_t2t.weights.keras_files import write_model
 
 RECIPE_FILE = "recipe.yaml"
@@ -38,15 +39,15 @@ class Options:
         strategy: "auto", "mirrored" (TensorFlow, the GPUs of a machine), "data_parallel" (JAX, one
             or many hosts) or "one_device".
         devices: How many devices to use. None means all.
-        coordinator: ADDRESS:PORT of host 0, for JAX on many hosts. None means one host, or what
-            SLURM, Kubernetes or Open MPI tell.
+        coordinator: ADDRESS:PORT of host 0, for JAX on many hosts. None means one host, or those
+            that SLURM's srun or Open MPI's mpirun started.
         num_hosts: Number of hosts, with the coordinator.
         host_id: Number of this host, from 0, with the coordinator.
         checkpoint_minutes: Minutes from one checkpoint to the next; one is also written after every
             epoch.
         keep_checkpoints: Number of checkpoints to keep.
-        bad_images: What an undecodable image does: "error" stops the run with its name, "skip" puts
-            another in its place, counts it and names it at the end.
+        bad_images: What an image does that cannot be read or decoded: "error" stops the run with
+            its name, "skip" puts another in its place, counts it and names it at the end.
         tensorboard: Whether to log for TensorBoard too.
     """
 
@@ -75,8 +76,9 @@ class Options:
 def train(recipe, data, out, *, verbose="auto", **options):
     """Trains a model, or goes on with a training that was interrupted.
 
-    `out` then holds `recipe.yaml`, `log.csv`, `checkpoints/`, and at the end `model.keras`,
-    `model_ema.keras` with the averaged weights, `classes.txt` and `results.json`.
+    `out` then holds `recipe.yaml`, `classes.txt`, `log.csv`, `checkpoints/`, and at the end
+    `model.keras`, `model_ema.keras` with the averaged weights, and `results.json`. A training that
+    is interrupted, or whose loss is not finite, leaves the models of its newest checkpoint.
 
     Args:
         recipe: A `Recipe`.
@@ -94,10 +96,13 @@ def train(recipe, data, out, *, verbose="auto", **options):
     Raises:
         ValueError: If the recipe, the data and the folder do not fit each other.
         OSError: If data cannot be read, or a checkpoint not be written.
+        ImportError: If TensorBoard is asked for but not installed.
         keras_t2t.training.TrainingInterrupted: On SIGTERM or Ctrl-C, once a checkpoint is written.
         keras_t2t.training.LossNotFinite: If the loss is NaN or infinite.
     """
     options, out = Options(data=data, **options), Path(out)
+    if options.tensorboard and importlib.util.find_spec("tensorboard") is None:
+        raise ImportError("tensorboard is not installed: pip install keras_t2t[tensorboard]")
     devices = choose_devices(
         options.strategy, options.devices, options.coordinator, options.num_hosts, options.host_id
     )
@@ -124,22 +129,29 @@ def train(recipe, data, out, *, verbose="auto", **options):
             f"data: {sources[0].num_classes} classes to train on, but {sources[1].num_classes} in "
             "validation"
         )
-    writes = devices.host == 0
-    if writes:
-        _save_recipe(recipe, out)
-        names = sources[0].class_names or map(str, range(sources[0].num_classes))
-        (out / CLASSES_FILE).write_text("".join(f"{name}\n" for name in names))
+    _refuse_another_run(recipe, sources[0], out)
     keras.utils.set_random_seed(recipe.seed)
     keras.config.set_dtype_policy(recipe.precision)
     try:
         with devices.scope(), naming_bad_images():
-            model, history = _fit(recipe, options, sources, devices, out, verbose)
+            model, history, stopped = _fit(recipe, options, sources, devices, out, verbose)
     finally:
         keras.config.set_dtype_policy("float32")
         # Iterators over several devices that live until the interpreter ends keep it from ending.
         gc.collect()
+    writes, classes = devices.host == 0, sources[0].num_classes
+    if stopped:
+        found = Checkpoints(out / "checkpoints").newest() if writes else None
+        if found:
+            _save_models(model, found[1], recipe, classes, out)
+            if isinstance(stopped, loop.LossNotFinite):
+                raise loop.LossNotFinite(
+                    f"{stopped} A run in another folder starts from its weights, but for the "
+                    f"head's, with --weights {out / MODEL_FILE}"
+                ) from stopped
+        raise stopped
     if writes:
-        _save_models(model, recipe, sources[0].num_classes, out)
+        _save_models(model, state.read_state(model), recipe, classes, out)
         skipped = {name: reason for source in sources for name, reason in source.skipped.items()}
         for name, reason in skipped.items():
             print(f"skipped {name}: {reason}")
@@ -175,26 +187,37 @@ def _fit(recipe, options, sources, devices, out, verbose):
 
     model = build_model(recipe, classes)
     schedule = compiled(model, recipe, steps_per_epoch, classes, jit_compile=devices.jit_compile)
+    evaluation = _evaluation(validation, recipe, devices, options.bad_images)
+    writes = devices.host == 0
     callbacks = []
-    if options.tensorboard and devices.host == 0:
-        callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard"))
-    history = loop.fit(
-        model,
-        batches,
-        _evaluation(validation, recipe, devices, options.bad_images),
-        out,
-        epochs=recipe.epochs,
-        steps_per_epoch=steps_per_epoch,
-        batch_size=recipe.batch_size,
-        schedule=schedule,
-        minutes=options.checkpoint_minutes,
-        keep=options.keep_checkpoints,
-        writes=devices.host == 0,
-        agree=assert_same_step if devices.hosts > 1 else None,
-        callbacks=callbacks,
-        verbose=verbose if devices.host == 0 else 0,
-    )
-    return model, history
+    if writes:
+        if options.tensorboard:
+            callbacks.append(keras.callbacks.TensorBoard(out / "tensorboard"))
+        # Not earlier: a recipe that no model can be built by is not to bind the folder.
+        out.mkdir(parents=True, exist_ok=True)
+        save_recipe(recipe, out / RECIPE_FILE)
+        (out / CLASSES_FILE).write_text(_class_lines(training))
+    try:
+        history = loop.fit(
+            model,
+            batches,
+            evaluation,
+            out,
+            epochs=recipe.epochs,
+            steps_per_epoch=steps_per_epoch,
+            batch_size=recipe.batch_size,
+            schedule=schedule,
+            minutes=options.checkpoint_minutes,
+            keep=options.keep_checkpoints,
+            writes=writes,
+            agree=largest_of_hosts if devices.hosts > 1 else None,
+            data={"images": len(training), "classes": classes},
+            callbacks=callbacks,
+            verbose=verbose if writes else 0,
+        )
+    except (loop.TrainingInterrupted, loop.LossNotFinite) as stopped:
+        return model, None, stopped
+    return model, history, None
 
 
 def _evaluation(source, recipe, devices, bad_images):
@@ -219,10 +242,10 @@ def _evaluation(source, recipe, devices, bad_images):
         return tuple(tf.ensure_shape(part, [own, *part.shape[1:]]) for part in parts)
 
     batches = evaluation_batches(source, recipe.preprocessing, size, bad_images=bad_images)
-    batches = batches.map(pad).prefetch(tf.data.AUTOTUNE)
-    if bad_images == "skip":
-        return batches
-    # Else Keras warns that it ended.
+    # Where images are skipped there may be fewer batches, and Keras would warn that they ended.
+    none = tuple(tf.zeros((0, *spec.shape[1:]), spec.dtype) for spec in batches.element_spec)
+    batches = batches.concatenate(tf.data.Dataset.from_tensors(none).repeat())
+    batches = batches.take(-(-len(source) // size)).map(pad).prefetch(tf.data.AUTOTUNE)
     return batches.apply(tf.data.experimental.assert_cardinality(-(-len(source) // size)))
 
 
@@ -237,15 +260,19 @@ def load_recipe(path):
     """Reads a recipe that `save_recipe` wrote, or a run's `recipe.yaml`.
 
     Raises:
+        FileNotFoundError: If there is no such file.
         ValueError: If the file is no recipe; the message names what is wrong.
     """
     try:
         values = yaml.safe_load(Path(path).read_text())
+        missing = {"preprocessing", "augmentation"} - set(values or ())
+        if missing:
+            raise ValueError(f"without {' and '.join(sorted(missing))}")
         values["preprocessing"] = Preprocessing(**values["preprocessing"])
         values["augmentation"] = Augmentation(**values["augmentation"])
         return Recipe(**values)
-    except (yaml.YAMLError, TypeError, KeyError) as error:
-        raise ValueError(f"{path}: is not a recipe ({error})") from error
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: is not a recipe ({' '.join(str(error).split())})") from error
 
 
 def find_recipe(name, variant=None):
@@ -254,18 +281,28 @@ def find_recipe(name, variant=None):
     Args:
         name: Str, a key of `RECIPES` or the path of a .yaml file that `save_recipe` wrote.
         variant: Str, published name of the model that a recipe of `RECIPES` is to be for. `None`
-            means its own choice; `small` has none.
+            or `""` means its own choice.
 
     Raises:
-        ValueError: If the name is neither; or as `load_recipe`.
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the name is neither, or there is a variant but the recipe is of a model of
+            its own; or as `load_recipe`.
     """
     if name.endswith((".yaml", ".yml")):
-        return load_recipe(name)
-    if name not in RECIPES:
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"--recipe: there is no file {name}")
+        recipe = load_recipe(name)
+    elif name not in RECIPES:
         raise ValueError(
             f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
         )
-    return RECIPES[name](*([variant] if variant and name != "small" else []))
+    elif name == "small":
+        recipe = RECIPES[name]()
+    else:
+        return RECIPES[name](*([variant] if variant else []))
+    if variant and recipe.variant is None:
+        raise ValueError(f"--variant: expected none with --recipe {name}, a model of its own")
+    return recipe
 
 
 def _plain(value):
@@ -275,11 +312,19 @@ def _plain(value):
     return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
-def _save_recipe(recipe, out):
+def _class_lines(source):
+    names = source.class_names or map(str, range(source.num_classes))
+    return "".join(f"{name}\n" for name in names)
+
+
+def _refuse_another_run(recipe, source, out):
+    if not (Checkpoints(out / "checkpoints").paths() or (out / MODEL_FILE).exists()):
+        return
+    path = out / CLASSES_FILE
+    if path.exists() and path.read_text() != _class_lines(source):
+        raise ValueError(f"{path}: is of other classes. Choose another folder, or the same data")
     path = out / RECIPE_FILE
     if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        save_recipe(recipe, path)
         return
     before, now = (_plain(dataclasses.asdict(r)) for r in (load_recipe(path), recipe))
     different = [name for name in now if now[name] != before[name]]
@@ -292,15 +337,26 @@ def _save_recipe(recipe, out):
         )
 
 
-def _save_models(model, recipe, classes, out):
-    """For use: the weights in float32 models that know nothing of optimizers and strategies."""
+def _save_models(model, arrays, recipe, classes, out):
+    """For use: the weights in float32 models that know nothing of optimizers and strategies.
+
+    Of the model only the names are taken; `arrays` are its state, as `read_state` gives it.
+    """
+    values = {}
+    groups = {"model/": model.variables, "optimizer/": model.optimizer.variables}
+    for group, variables in groups.items():
+        found = [array for name, array in arrays.items() if name.startswith(group)]
+        values |= zip(map(id, variables), found, strict=True)
     fresh = build_model(recipe, classes, weights=False)
-    fresh.set_weights(model.get_weights())
+    _assign(fresh, {variable.path: values[id(variable)] for variable in model.weights})
     write_model(out / MODEL_FILE, fresh, overwrite=True)
-    pairs = averages(model)
-    if pairs:
-        average = {variable.path: keras.ops.convert_to_numpy(a) for variable, a in pairs}
-        for variable in fresh.weights:
-            if variable.path in average:
-                variable.assign(average[variable.path])
+    average = {variable.path: values[id(a)] for variable, a in state.averages(model)}
+    if average:
+        _assign(fresh, average)
         write_model(out / EMA_FILE, fresh, overwrite=True)
+
+
+def _assign(model, values):
+    for variable in model.weights:
+        if variable.path in values:
+            variable.assign(values[variable.path])

@@ -12,8 +12,11 @@ from PIL import Image
 
 from keras_t2t.cli import main
 from keras_t2t.data import sources
+from keras_t2t.data.decoding import BadImageError, naming_bad_images
+from keras_t2t.data.pipeline import evaluation_batches
 from keras_t2t.data.show import caption
 from keras_t2t.data.sources import ArraySource, DataSource, EncodedSource, open_source
+from keras_t2t.training import small
 
 pytestmark = pytest.mark.tensorflow
 
@@ -100,6 +103,22 @@ def test_images_of_many_sizes_stay_encoded(tmp_path, file_format, kind):
         open_source(builder.data_dir, "validation")
 
 
+def test_damaged_records_are_told_in_a_line(tmp_path, monkeypatch):
+    shutil.copytree(SUBSET, tmp_path / "1.0.0")
+    (path,) = (tmp_path / "1.0.0").glob("*test*tfrecord*")
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(ValueError) as error:
+        open_source(tmp_path / "1.0.0", "validation")
+    assert str(error.value).startswith(f"{path}: cannot be read (truncated record")
+    assert "\n" not in str(error.value)
+    # A stream is damaged only once it is read.
+    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 0)
+    source = open_source(tmp_path / "1.0.0", "validation")
+    with pytest.raises(BadImageError) as error, naming_bad_images():
+        list(evaluation_batches(source, small().preprocessing, 1000))
+    assert str(error.value).startswith("a file of records is damaged: truncated record")
+
+
 def idx(path, array):
     header = bytes((0, 0, 8, array.ndim)) + np.array(array.shape, ">u4").tobytes()
     path.write_bytes(gzip.compress(header + array.tobytes()))
@@ -172,9 +191,11 @@ def test_check_data_finds_every_problem(folder, capsys):
     write(folder / "validation" / "hornet" / "d.png")
     text = folder / "validation" / "hornet" / "e.png"
     text.write_text("no image")
+    link = folder / "validation" / "hornet" / "f.png"
+    link.symlink_to("nowhere.png")
     assert main(["check-data", str(folder)]) == 1
     *problems, summary = capsys.readouterr().out.splitlines()
-    assert summary == f"{folder}: 9 image(s), 7 problem(s)"
+    assert summary == f"{folder}: 10 image(s), 8 problem(s)"
     train, validation = folder / "train", folder / "validation"
     assert problems[:5] == [
         f"{train / 'empty'}: holds no image ({' '.join(sources.SUFFIXES)})",
@@ -186,6 +207,17 @@ def test_check_data_finds_every_problem(folder, capsys):
     ]
     assert problems[5].startswith(f"{photo}: ")
     assert problems[6] == f"{text}: not an image of a known format"
+    assert problems[7] == f"{link}: cannot be read as an image (No such file or directory)"
+
+
+@pytest.mark.parametrize(
+    "missing, problem",
+    [("train", "holds no train/"), ("validation", "holds no val/ or validation/")],
+)
+def test_check_data_of_one_split(folder, capsys, missing, problem):
+    shutil.rmtree(folder / missing)
+    assert main(["check-data", str(folder)]) == 1
+    assert capsys.readouterr().out.startswith(f"{folder}: {problem}\n")
 
 
 def test_check_data_of_no_folder(tmp_path, capsys):

@@ -1,6 +1,7 @@
 """scripts/prepare_imagenet.sh on small tar files of ImageNet's structure."""
 
 import io
+import os
 import shutil
 import subprocess
 import sys
@@ -111,6 +112,35 @@ def test_a_list_of_another_length_is_refused(tars, tmp_path):
     assert result.returncode == 2
     assert "expected an image for each of the 6 lines" in result.stderr
     assert not (tmp_path / "out" / "val").exists()
+
+
+def test_records_are_counted(tars, tmp_path):
+    """Seven validation images as they should be, and too few to train on."""
+    command = [SCRIPT, "--tfds", "--train-images", "13", "--val-images", "7", tars, tmp_path]
+    environment = {**os.environ, "PYTHON": sys.executable}
+    result = subprocess.run(command, capture_output=True, text=True, env=environment)
+    assert result.returncode == 1, result.stderr
+    assert "train: 12 images\nvalidation: 7 images\n" in result.stdout
+    assert result.stderr.endswith("error: train: expected 13 images\n")
+    assert (tmp_path / "imagenet2012").is_dir()
+
+
+def test_the_repositorys_python_is_the_default(tars, tmp_path):
+    """Without PYTHON the default list is found wherever the environment has TFDS."""
+    script = tmp_path / "scripts" / "prepare_imagenet.sh"
+    script.parent.mkdir()
+    shutil.copy(SCRIPT, script)
+    python = tmp_path / ".venv" / "bin" / "python"
+    python.parent.mkdir(parents=True)
+    python.write_text("#!/bin/sh\necho /packages/__init__.py\n")
+    python.chmod(0o755)
+    result = subprocess.run(
+        [script, *COUNTS, tars, tmp_path / "out"],
+        capture_output=True,
+        text=True,
+        env={"PATH": "/usr/bin:/bin"},
+    )
+    assert "/packages/datasets/imagenet2012/validation_labels.txt: no such file" in result.stderr
 
 
 def test_the_default_list_is_found(tars, tmp_path):

@@ -1,17 +1,20 @@
 """Trains the same on any number of devices: `replicas.py FOLDER COUNT` prints the log as JSON.
 
-With `--host ADDRESS HOSTS HOST` ahead it is one of several hosts, each with one device.
+With `--host ADDRESS HOSTS HOST FOLDER` it is one of several hosts, each with one device. With
+`--visible` it prints which GPUs JAX would use on this host.
 """
 
 import hashlib
 import json
+import signal
 import sys
 
 import numpy as np
 
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.preprocessing import Preprocessing
-from keras_t2t.training import Recipe, train
+from keras_t2t.training import Recipe, TrainingInterrupted, train
+from keras_t2t.training.distribution import choose_devices
 
 MODEL = {
     "soft_splits": [[3, 2, 1], [3, 2, 1]],
@@ -72,20 +75,35 @@ def main(folder, count):
 
 
 def host(address, hosts, host, folder):
-    model, history = train(
-        recipe(),
-        data(),
-        folder,
-        coordinator=address,
-        num_hosts=int(hosts),
-        host_id=int(host),
-        verbose=0,
-    )
+    try:
+        model, history = train(
+            recipe(),
+            data(),
+            folder,
+            coordinator=address,
+            num_hosts=int(hosts),
+            host_id=int(host),
+            verbose=0,
+        )
+    except TrainingInterrupted as stopped:
+        sys.exit(128 + signal.Signals[str(stopped)])
     print("RESULT", json.dumps([fingerprint(model), history]))
+
+
+def visible():
+    import jax
+
+    devices = choose_devices()
+    print(
+        "RESULT",
+        json.dumps([jax.config.read("jax_cuda_visible_devices"), devices.hosts, devices.host]),
+    )
 
 
 if __name__ == "__main__":
     if sys.argv[1] == "--host":
         host(*sys.argv[2:])
+    elif sys.argv[1] == "--visible":
+        visible()
     else:
         main(*sys.argv[1:])

@@ -2,9 +2,11 @@
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import keras
@@ -17,11 +19,11 @@ SCRIPT = Path(__file__).with_name("replicas.py")
 COMPARED = ("loss", "top1", "val_cross_entropy", "val_top1", "ema_val_cross_entropy")
 
 
-def start(*arguments):
+def start(*arguments, **variables):
     root = SCRIPT.parents[2]
     return subprocess.Popen(
         [sys.executable, SCRIPT, *map(str, arguments)],
-        env={**os.environ, "PYTHONPATH": str(root), "KERAS_BACKEND": BACKEND},
+        env={**os.environ, "PYTHONPATH": str(root), "KERAS_BACKEND": BACKEND} | variables,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -50,19 +52,112 @@ def test_one_two_and_four_devices_agree_over_20_steps(tmp_path):
         assert_agree(history, one)
 
 
-@pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
-def test_two_hosts_end_with_identical_weights(tmp_path):
+def free_port():
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
-    hosts = [start("--host", address, 2, host, tmp_path / "run") for host in (0, 1)]
-    (weights, history), (others, other_history) = map(result, hosts)
+        return str(free.getsockname()[1])
+
+
+def start_hosts(folder):
+    address = f"127.0.0.1:{free_port()}"
+    return [start("--host", address, 2, host, folder) for host in (0, 1)]
+
+
+@pytest.fixture(scope="module")
+def two_hosts(tmp_path_factory):
+    """What both hosts print, and their folder."""
+    folder = tmp_path_factory.mktemp("hosts")
+    return [result(host) for host in start_hosts(folder)], folder
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
+def test_two_hosts_end_with_identical_weights(two_hosts, tmp_path):
+    ((weights, history), (others, other_history)), folder = two_hosts
     assert weights == others
     assert_agree(history, other_history)
     one = result(start(tmp_path, 1))
     assert_agree(history, one)
     # Only the first host writes.
-    assert (tmp_path / "run" / "model.keras").is_file()
+    assert (folder / "model.keras").is_file()
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
+def test_sigterm_to_one_host_stops_both_and_they_go_on_exactly(two_hosts, tmp_path):
+    hosts = start_hosts(tmp_path)
+    while not list(tmp_path.glob("checkpoints/*.npz")):
+        assert hosts[0].poll() is None, hosts[0].communicate()[1][-3000:]
+        time.sleep(0.01)
+    hosts[0].send_signal(signal.SIGTERM)
+    for host in hosts:
+        # A host that waits for the other ends after 300 seconds only.
+        _, err = host.communicate(timeout=100)
+        assert host.returncode == 128 + signal.SIGTERM, err[-3000:]
+    assert not (tmp_path / "results.json").exists()
+    (weights, history), (others, _) = map(result, start_hosts(tmp_path))
+    (expected, expected_history), _ = two_hosts[0]
+    assert weights == others == expected
+    assert_agree(history, expected_history)
+
+
+SLURM = {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_JOB_ID": "1"}
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
+def test_the_only_process_of_a_slurm_node_uses_all_its_gpus():
+    def srun(nodes, port):
+        return [
+            start(
+                "--visible",
+                **SLURM,
+                SLURM_STEP_NUM_NODES=str(nodes),
+                SLURM_PROCID=str(task),
+                SLURM_LOCALID=str(task % (2 // nodes)),
+                JAX_COORDINATOR_PORT=port,
+            )
+            for task in (0, 1)
+        ]
+
+    one_a_node, one_a_gpu = srun(2, free_port()), srun(1, free_port())
+    assert [result(task) for task in one_a_node] == [["all", 2, 0], ["all", 2, 1]]
+    assert [result(task) for task in one_a_gpu] == [["0", 2, 0], ["1", 2, 1]]
+
+
+@pytest.mark.parametrize(
+    ("variables", "message"),
+    [
+        (SLURM, "SLURM_NTASKS tells of 2 processes"),
+        ({"OMPI_COMM_WORLD_SIZE": "2"}, "OMPI_COMM_WORLD_SIZE tells of 2 processes"),
+        (
+            {"TF_CONFIG": json.dumps({"cluster": {"chief": ["a:1"], "worker": ["b:1", "c:1"]}})},
+            "TF_CONFIG tells of 3 processes",
+        ),
+    ],
+)
+@pytest.mark.skipif(BACKEND == "jax", reason="JAX trains in several processes")
+def test_processes_that_know_nothing_of_each_other_are_refused(variables, message, monkeypatch):
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(ValueError, match=message):
+        choose_devices()
+    assert choose_devices("one_device").strategy == "one_device"
+
+
+@pytest.mark.tensorflow
+def test_one_process_of_a_slurm_allocation_trains(monkeypatch):
+    monkeypatch.setenv("SLURM_NTASKS", "2")  # as salloc and sbatch set it, not srun
+    assert choose_devices().hosts == 1
+
+
+@pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
+def test_hosts_that_jax_does_not_find_are_told(monkeypatch):
+    import jax
+
+    updates = {}
+    monkeypatch.setattr(jax.config, "update", updates.__setitem__)
+    monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
+    monkeypatch.setenv("SLURM_NTASKS", "2")
+    with pytest.raises(ValueError, match="do not find each other .coordinator_address should be"):
+        choose_devices()
 
 
 def test_refusals():

@@ -32,7 +32,7 @@ class At(keras.callbacks.Callback):
             self.action()
 
 
-def run(folder, callbacks=(), batches=tiny.batches, model=None, **arguments):
+def run(folder, callbacks=(), batches=tiny.batches, model=None, steps=tiny.STEPS, **arguments):
     model, schedule = model or tiny.model()
     history = loop.fit(
         model,
@@ -40,7 +40,7 @@ def run(folder, callbacks=(), batches=tiny.batches, model=None, **arguments):
         tiny.evaluation(),
         folder,
         epochs=EPOCHS,
-        steps_per_epoch=tiny.STEPS,
+        steps_per_epoch=steps,
         batch_size=tiny.BATCH,
         schedule=schedule,
         callbacks=list(callbacks),
@@ -242,3 +242,34 @@ def test_another_model_is_told(uninterrupted):
     other.compile("sgd", "categorical_crossentropy")
     with pytest.raises(ValueError, match="The checkpoint is of another model or optimizer"):
         run(folder, model=(other, schedule))
+
+
+@pytest.mark.tensorflow
+def test_other_data_are_told(tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, [At(terminate, 0, 1)], data={"images": 80})
+    with pytest.raises(ValueError, match="other data .images 80 there, 40 here"):
+        run(tmp_path, data={"images": 40})
+    with pytest.raises(ValueError, match="other data .steps_per_epoch 5 there, 2 here"):
+        run(tmp_path, data={"images": 80}, steps=2)
+
+
+@pytest.mark.tensorflow
+def test_what_other_hosts_are_asked_stops_this_one(uninterrupted, tmp_path):
+    questions = []
+
+    def agree(values):
+        questions.append(len(values))
+        # The first step, two evaluations after each of two epochs, and then this step.
+        stop = len(values) == 3 and questions.count(3) == 6
+        return [signal.SIGTERM, *values[1:]] if stop else values
+
+    with pytest.raises(TrainingInterrupted, match="SIGTERM"):
+        run(tmp_path, agree=agree)
+    (*_, newest) = checkpoints.Checkpoints(tmp_path / "checkpoints").paths()
+    assert newest.name == f"step-{loop.AGREE_EVERY:010d}.npz"
+    with pytest.raises(OSError, match="The host that writes could not"):
+        run(tmp_path, agree=lambda values: [1] if len(values) == 1 else values, writes=False)
+    with pytest.raises(ValueError, match="different checkpoints, of steps 8 to 10"):
+        run(tmp_path, agree=lambda values: [values[0], -8])
+    assert_same(*run(tmp_path), uninterrupted)

@@ -51,9 +51,15 @@ def test_yaml_round_trip(name, tmp_path):
 
 def test_no_recipe(tmp_path):
     path = tmp_path / "recipe.yaml"
-    for text in ("epochs: 3", "[1]", "a: [", "!!python/object/apply:os.getcwd []"):
+    for text, reason in {
+        "epochs: 3": "without augmentation and preprocessing",
+        "": "without augmentation and preprocessing",
+        "[1]": "without",
+        "a: [": "expected the node content",
+        "!!python/object/apply:os.getcwd []": "could not determine a constructor",
+    }.items():
         path.write_text(text)
-        with pytest.raises(ValueError, match="recipe.yaml: is not a recipe"):
+        with pytest.raises(ValueError, match=f"recipe.yaml: is not a recipe .*{reason}"):
             load_recipe(path)
 
 
@@ -109,13 +115,32 @@ def test_recipes_on_the_command_line(tmp_path):
     assert (options["data"], out) == ("b", "c")
 
 
+def test_a_file_of_options_chooses_the_recipe(tmp_path):
+    path = tmp_path / "run.yaml"
+    path.write_text("recipe: small\n")
+    assert parse([*REQUIRED, "--config", str(path)], "published", "")[0] == small()
+    path.write_text("variant: t2t_vit_19\n")
+    found = parse([*REQUIRED, "--config", str(path)], "published", "")[0]
+    assert found == published("t2t_vit_19")
+
+
+def test_one_argument_of_the_model_leaves_the_others():
+    found = parse([*REQUIRED, "--recipe", "small", "--model.depth", "2"], "published", "")[0]
+    assert found.model == {**small().model, "depth": 2}
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
         (["--batch-size", "many", *REQUIRED], "batch_size"),
         (["--batchsize", "8", *REQUIRED], "unrecognized arguments: --batchsize 8"),
         (["--recipe", "best", *REQUIRED], "--recipe: expected a .yaml file or one of published"),
-        (["--data", "a"], "the following arguments are required: out"),
+        (["--data", "a"], "the following arguments are required: --out"),
+        (["--rec", "small", *REQUIRED], "unrecognized arguments: --rec small"),
+        (
+            ["--recipe", "small", "--variant", "t2t_vit_7", *REQUIRED],
+            "--variant: expected none with --recipe small",
+        ),
         (["--precision", "float8", *REQUIRED], "precision: expected one of float32"),
         (["--augmentation.flip", "2", *REQUIRED], "flip: expected a number in 0..1"),
         (["--epochs", "10", *REQUIRED], "epochs: expected more than the 10 cooldown_epochs"),
@@ -124,6 +149,31 @@ def test_recipes_on_the_command_line(tmp_path):
 def test_errors(arguments, message):
     with pytest.raises(ValueError, match=message.replace(".", r"\.")):
         parse(arguments, "published", "keras-t2t train")
+
+
+def test_a_missing_file_is_named_by_its_option():
+    with pytest.raises(FileNotFoundError, match="--recipe: there is no file nofile.yaml"):
+        parse([*REQUIRED, "--recipe", "nofile.yaml"], "published", "")
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "message"),
+    [
+        ("frozen", ["(["], "frozen: expected regular expressions, got '(['"),
+        ("part_rates", {"([": 0.1}, "part_rates: expected regular expressions, got '(['"),
+        ("part_rates", {"head": -1}, "part_rates: expected factors of at least 0, got -1"),
+        ("weight_decay", -0.1, "weight_decay: expected at least 0, got -0.1"),
+        ("warmup_epochs", -1, "warmup_epochs: expected at least 0, got -1"),
+        ("cooldown_epochs", -1, "cooldown_epochs: expected at least 0, got -1"),
+        ("final_rate", -1, "final_rate: expected at least 0, got -1"),
+        ("clip_norm", -1.0, "clip_norm: expected above 0, got -1.0"),
+        ("rate_per_images", 0, "rate_per_images: expected above 0, got 0"),
+    ],
+)
+def test_wrong_numbers(field, value, message):
+    with pytest.raises(ValueError) as error:
+        Recipe(**{field: value})
+    assert str(error.value).startswith(message)
 
 
 def rates(chosen, steps=4):
@@ -174,6 +224,25 @@ def test_layer_decay_and_frozen():
         rates(dataclasses.replace(chosen, frozen=("blok",)))
     with pytest.raises(ValueError, match="part_rates: 'blok' is found in no variable's path"):
         rates(dataclasses.replace(chosen, part_rates={"blok": 0.1}))
+
+
+def test_layer_decay_of_the_transfer_recipe():
+    """The factor by depth multiplies the part's, here a hundredth for all but the head."""
+    plain = {"variant": None, "model": {**MODEL, "depth": 2}}
+    plain["preprocessing"] = recipe().preprocessing
+    chosen = dataclasses.replace(finetune(), layer_decay=0.75, **plain)
+    found = rates(chosen)
+    expected = {
+        "head/kernel": 0.05,
+        "norm/gamma": 5e-4,
+        "encoder_block_1/norm1/gamma": 5e-4 * 0.75,
+        "encoder_block_0/norm1/gamma": 5e-4 * 0.75**2,
+        "class_token/class_token": 5e-4 * 0.75**3,
+    }
+    for path, rate in expected.items():
+        assert found[path] == pytest.approx(rate, rel=1e-5), path
+    with pytest.raises(ValueError, match="final_rate: expected below the highest rate"):
+        rates(dataclasses.replace(chosen, learning_rate=1e-4))
 
 
 def test_the_rate_grows_with_the_batch():

@@ -2,7 +2,13 @@
 
 import csv
 import dataclasses
+import importlib.util
 import json
+import os
+import subprocess
+import sys
+import warnings
+from pathlib import Path
 
 import keras
 import numpy as np
@@ -11,7 +17,15 @@ from training.replicas import data, recipe
 
 import keras_t2t
 from keras_t2t.cli import main
-from keras_t2t.training import distribution, load_recipe, train
+from keras_t2t.training import (
+    LossNotFinite,
+    TrainingInterrupted,
+    distribution,
+    load_recipe,
+    loop,
+    save_recipe,
+    train,
+)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -80,11 +94,66 @@ def test_the_command_repeats_a_run(run, tmp_path, capsys):
         np.testing.assert_array_equal(one, other)
 
 
+def test_a_start_that_failed_does_not_bind_the_folder(tmp_path):
+    for wrong in ({"batch_size": 64}, {"model": {"depht": 1}}):
+        with pytest.raises(ValueError, match="batch_size|model"):
+            train(recipe(epochs=1, warmup_epochs=0, **wrong), data(), tmp_path, verbose=0)
+    # Nor does one that came no further than to the recipe.
+    save_recipe(recipe(seed=7), tmp_path / "recipe.yaml")
+    chosen = recipe(epochs=1, warmup_epochs=0)
+    train(chosen, data(), tmp_path, verbose=0)
+    assert load_recipe(tmp_path / "recipe.yaml") == chosen
+
+
+@pytest.mark.parametrize("how", ["interrupted", "nan"])
+def test_what_is_stopped_leaves_a_model(how, tmp_path, monkeypatch):
+    """That of the newest checkpoint, from which another run can start."""
+    out = tmp_path / "run"
+    fit, error = loop.fit, LossNotFinite if how == "nan" else TrainingInterrupted
+
+    def stopping(model, batches, *args, **kwargs):
+        fit(model, batches, *args, **{**kwargs, "epochs": 1})
+        # As a half-done step would leave it.
+        for variable in model.trainable_variables:
+            variable.assign(np.full(variable.shape, np.nan))
+        raise error("SIGTERM")
+
+    monkeypatch.setattr(loop, "fit", stopping)
+    with pytest.raises(error) as told:
+        train(recipe(epochs=3), data(), out, verbose=0)
+    monkeypatch.undo()
+    with open(out / "log.csv", newline="") as file:
+        (row,) = csv.DictReader(file)
+    assert accuracy(out / "model.keras") == pytest.approx(float(row["val_top1"]), abs=1e-6)
+    averaged = accuracy(out / "model_ema.keras")
+    assert averaged == pytest.approx(float(row["ema_val_top1"]), abs=1e-6)
+    if how == "nan":
+        assert str(told.value).endswith(f"with --weights {out / 'model.keras'}")
+    second = recipe(epochs=1, warmup_epochs=0, weights=str(out / "model.keras"))
+    model, _ = train(second, data(), tmp_path / "second", verbose=0)
+    assert all(np.isfinite(weight).all() for weight in model.get_weights())
+
+
+def test_tensorboard(tmp_path, monkeypatch):
+    chosen = recipe(epochs=1, warmup_epochs=0)
+    train(chosen, data(), tmp_path, tensorboard=True, verbose=0)
+    logs = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
+    assert any(b"epoch_top1" in log.read_bytes() for log in logs)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(ImportError, match=r"pip install keras_t2t\[tensorboard\]"):
+        train(chosen, data(), tmp_path / "other", tensorboard=True, verbose=0)
+    assert not (tmp_path / "other").exists()
+
+
 def test_another_recipe_in_the_same_folder(run):
     out, _, _ = run
     other = dataclasses.replace(recipe(epochs=3), learning_rate=0.5, seed=1)
     with pytest.raises(ValueError, match="another recipe: seed, learning_rate differ"):
         train(other, data(), out, verbose=0)
+    three = {split: (images, labels % 3) for split, (images, labels) in data().items()}
+    with pytest.raises(ValueError, match="classes.txt: is of other classes"):
+        train(recipe(epochs=3), three, out, verbose=0)
+    assert (out / "classes.txt").read_text().split() == ["0", "1", "2", "3"]
 
 
 def test_errors(tmp_path):
@@ -104,6 +173,43 @@ def test_accumulation_is_refused_under_mirrored(tmp_path):
         train(recipe(accumulation_steps=2), data(), tmp_path, strategy="mirrored", verbose=0)
 
 
+def test_accumulated_batches_are_one(tmp_path):
+    """Twice half the batch trains as the whole does, where the rate changes by the epoch."""
+    chosen = {"epochs": 2, "warmup_epochs": 0, "rate_every_step": False, "optimizer": "sgd"}
+    halves = recipe(batch_size=8, accumulation_steps=2, **chosen)
+    found, _ = train(halves, data(), tmp_path / "halves", verbose=0)
+    expected, history = train(recipe(batch_size=16, **chosen), data(), tmp_path / "one", verbose=0)
+    assert history[-1]["step"] == 4
+    for one, other in zip(found.get_weights(), expected.get_weights(), strict=True):
+        np.testing.assert_allclose(one, other, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.tensorflow
+def test_mirrored_in_half_precision(tmp_path):
+    """Two logical devices; in a process of its own, whose CPU is not split yet."""
+    code = """
+import sys
+from training.replicas import data, recipe
+from keras_t2t.training import train
+chosen = recipe(epochs=2, precision="mixed_float16")
+model, history = train(chosen, data(), sys.argv[1], devices=2, verbose=0)
+print(model.distribute_strategy.num_replicas_in_sync, type(model.optimizer).__name__)
+"""
+    root = Path(__file__).parents[2]
+    done = subprocess.run(
+        [sys.executable, "-c", code, tmp_path],
+        env={**os.environ, "PYTHONPATH": f"{root}:{root / 'tests'}"},
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.split()[:2] == ["2", "LossScaleOptimizer"]
+    with open(tmp_path / "log.csv", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert len(rows) == 2 and all(np.isfinite(float(row["loss"])) for row in rows)
+    assert accuracy(tmp_path / "model.keras") == pytest.approx(float(rows[-1]["val_top1"]), abs=0.1)
+
+
 @pytest.mark.tensorflow
 def test_an_undecodable_image_is_named(tmp_path, capsys):
     for split in ("train", "val"):
@@ -112,14 +218,19 @@ def test_an_undecodable_image_is_named(tmp_path, capsys):
             folder.mkdir(parents=True)
             for number in range(2):
                 keras.utils.save_img(folder / f"{number}.png", np.ones((8, 8, 1)))
+    (tmp_path / "val/b/1.png").unlink()
     (tmp_path / "train/b/1.png").write_bytes(b"no image")
     tiny = recipe(batch_size=4, epochs=1, warmup_epochs=0)
     with pytest.raises(ValueError, match="train/b/1.png"):
         train(tiny, tmp_path, tmp_path / "run", verbose=0)
-    with pytest.warns(UserWarning, match="skipped"):
+    with warnings.catch_warnings():
+        warnings.filterwarnings("error", message=".*ran out of data")
+        (tmp_path / "val/b/1.png").symlink_to("nowhere.png")
         train(tiny, tmp_path, tmp_path / "run2", bad_images="skip", verbose=0)
-    assert "skipped" in capsys.readouterr().out
-    assert json.loads((tmp_path / "run2/results.json").read_text())["skipped"] == 1
+    printed = capsys.readouterr().out
+    for name in ("train/b/1.png", "val/b/1.png"):
+        assert f"skipped {tmp_path / name}: " in printed
+    assert json.loads((tmp_path / "run2/results.json").read_text())["skipped"] == 2
 
 
 @pytest.mark.tensorflow
