@@ -348,6 +348,7 @@ def test_version(capsys):
     assert capsys.readouterr().out == f"keras-t2t {keras_t2t.__version__}\n"
 
 
+@pytest.mark.tensorflow
 def test_examples_without_arguments_tell_their_use():
     for name in ("predict", "extract_features"):
         script = Path(__file__).parents[1] / "examples" / f"{name}.py"

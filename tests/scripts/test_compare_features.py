@@ -27,6 +27,7 @@ def test_models_are_of_equal_size_and_grid(script):
     assert grids == {(None, 7, 7, 96)}
 
 
+@pytest.mark.tensorflow
 def test_pictures_and_results(script, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(8, 28, 28, 1)).astype("float32"), np.arange(8)

@@ -94,6 +94,7 @@ def test_the_command_repeats_a_run(run, tmp_path, capsys):
         np.testing.assert_array_equal(one, other)
 
 
+@pytest.mark.tensorflow
 def test_a_start_that_failed_does_not_bind_the_folder(tmp_path):
     for wrong in ({"batch_size": 64}, {"model": {"depht": 1}}):
         with pytest.raises(ValueError, match="batch_size|model"):
@@ -105,7 +106,7 @@ def test_a_start_that_failed_does_not_bind_the_folder(tmp_path):
     assert load_recipe(tmp_path / "recipe.yaml") == chosen
 
 
-@pytest.mark.parametrize("how", ["interrupted", "nan"])
+@pytest.mark.parametrize("how", ["interrupted", pytest.param("nan", marks=pytest.mark.tensorflow)])
 def test_what_is_stopped_leaves_a_model(how, tmp_path, monkeypatch):
     """That of the newest checkpoint, from which another run can start."""
     out = tmp_path / "run"

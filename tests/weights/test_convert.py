@@ -235,6 +235,7 @@ def test_another_variant_than_the_files(tmp_path):
             keras_t2t.convert(tmp_path / name, tmp_path / "x.pth", "t2t_vit_14")
 
 
+@pytest.mark.tensorflow
 def test_safetensors_keep_what_belongs_to_the_weights(tmp_path, caplog):
     """At a size, in a shape and as a variant that the weights themselves do not show."""
     model = keras_t2t.T2TViT14ResNeXt(input_shape=(40, 64, 3), classes=3, preprocessing="cifar10")
