@@ -6,9 +6,10 @@
 
 Exports each variant for LiteRT in every precision and as ONNX (files that are there already are
 taken as they are), then runs all of them in turn on one image, round after round, so that whatever
-else the machine does slows all of them alike. Times are medians, ratios are to OpenVINO in float32
-on our ONNX file, which has the arrangement of the LiteRT file; what OpenVINO makes of the graph as
-Keras draws it stands beside it. Weights are fresh: speed and size do not depend on them.
+else the machine does slows all of them alike. Times are medians in a steady state, ratios are to
+OpenVINO in float32 on our ONNX file, which has the arrangement of the LiteRT file; what OpenVINO
+makes of the graph as Keras draws it stands beside it. Weights are fresh: speed and size do not
+depend on them.
 """
 
 import argparse
@@ -34,6 +35,9 @@ ONNX, PLAIN = "ONNX Runtime float32", "ONNX Runtime, plain graph"
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")
 SIZE = 224
 PAUSE = 0.05  # seconds
+# Runs before the one that counts: after a pause the system wakes both threads on one core, and only
+# some milliseconds later gives each its own.
+UNTIMED = 3
 
 
 def export(variant, folder):
@@ -84,7 +88,8 @@ def measure(runs, image, rounds):
     for _ in range(rounds):
         for name, run in runs.items():
             time.sleep(PAUSE)  # some runtimes' threads spin on after they are done
-            run(image)  # the caches are the last one's
+            for _ in range(UNTIMED):
+                run(image)
             start = time.perf_counter()
             run(image)
             times[name].append(time.perf_counter() - start)

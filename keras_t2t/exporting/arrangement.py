@@ -18,6 +18,10 @@ from keras_t2t.layers import (
     TokenPooling,
 )
 
+# In the names of the Performer's linear layers whose inputs or outputs have no range to speak of:
+# they stand in an exponent, or are sums over all tokens.
+UNBOUNDED = "unbounded"
+
 
 def arrange(model):
     """Returns a model that computes the same, for inference only.
@@ -155,9 +159,11 @@ class ArrangedSoftSplit(Arranged):
             strict=True,
         )
         missing = [cells * stride - pad - size for cells, stride, pad, size in sizes]
-        x = x[:, : x.shape[1] + min(missing[0], 0), : x.shape[2] + min(missing[1], 0)]
-        before, after = self.split.padding, [max(size, 0) for size in missing]
-        x = tf.pad(x, ((0, 0), (before[0], after[0]), (before[1], after[1]), (0, 0)))
+        x = first(first(x, x.shape[1] + min(missing[0], 0), 1), x.shape[2] + min(missing[1], 0), 2)
+        # Whole rows: XNNPACK pads pixels of few channels ten times slower.
+        x = tf.reshape(x, (-1, x.shape[1], x.shape[2] * channels))
+        (above, left), (below, right) = self.split.padding, [max(size, 0) for size in missing]
+        x = tf.pad(x, ((0, 0), (above, below), (left * channels, right * channels)))
         x = tf.reshape(x, (-1, rows + 1, height, columns + 1, width * channels))
         x = tf.transpose(x, (0, 1, 3, 2, 4))
         right = x[:, :, 1:, :, : self.rest[1] * channels]
@@ -214,34 +220,33 @@ class ArrangedT2TBlock(Arranged):
             features = np.asarray(attention.features)
             self.features = self.linear(features.T)
             self.num_features = features.shape[0]
-            self.attend = self.performer
+            kernel, bias = weights_of(attention.projection)
+            self.projection, self.bias = self.linear(kernel), self.constant(bias)
+            self.mix = self.performer
         else:
             kernel, bias = behind(block.norm1, attention.qkv)
             kernel, bias = scaled_queries(kernel, bias, attention)
             self.qkv = self.linear(kernel[order], bias)
-            self.attend = self.softmax
-        self.projection = self.linear(*weights_of(attention.projection))
+            self.projection = self.linear(*weights_of(attention.projection))
+            self.mix = self.softmax
         self.mlp = ArrangedMLP(self, block.norm2, block.mlp)
 
     def call(self, inputs):
         grid = inputs.shape[1:-1]
         x = tf.reshape(inputs, (-1, math.prod(grid), inputs.shape[-1]))
-        y, value = self.attend(standardize(x, self.epsilon))
-        x = value + self.projection(y)
+        x = self.mix(standardize(x, self.epsilon))
         x = x + self.mlp(x)
         return tf.reshape(x, (-1, *grid, self.dim))
 
-    def log_features(self, x):
-        with tf.name_scope("log_features"):
-            return self.features(x)
-
     def performer(self, x):
         key, query, value = tf.split(self.kqv(x), 3, axis=-1)
-        log_key = self.log_features(key) - 0.5 * tf.reduce_sum(key * key, -1, keepdims=True)
+        with tf.name_scope(UNBOUNDED):
+            log_key, log_query = self.features(key), self.features(query)
+        log_key = log_key - 0.5 * tf.reduce_sum(key * key, -1, keepdims=True)
         key_peak = tf.reduce_max(log_key, 1, keepdims=True)
         key_features = tf.exp(log_key - key_peak)
         # The query's -|q|^2 / 2 is the same for all features: it cancels but for the epsilon.
-        log_query = self.log_features(query) + key_peak
+        log_query = log_query + key_peak
         query_peak = tf.reduce_max(log_query, -1, keepdims=True)
         query_features = tf.exp(log_query - query_peak)
         size = 0.5 * tf.reduce_sum(query * query, -1, keepdims=True)
@@ -249,12 +254,15 @@ class ArrangedT2TBlock(Arranged):
         key_sum = tf.reduce_sum(key_features, 1, keepdims=True)
         total = tf.reduce_sum(query_features * key_sum, -1, keepdims=True)
         weighted = tf.matmul(tf.transpose(key_features, (0, 2, 1)), value)
-        return tf.matmul(query_features, weighted) / (total + epsilon), value
+        # The projection of the few weighted sums is that of all tokens, but for its bias.
+        with tf.name_scope(UNBOUNDED):
+            weighted = self.projection(weighted)
+        return value + self.bias + tf.matmul(query_features, weighted) / (total + epsilon)
 
     def softmax(self, x):
         query, key, value = tf.split(self.qkv(x), 3, axis=-1)
         attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
-        return tf.matmul(attention, value), value
+        return value + self.projection(tf.matmul(attention, value))
 
 
 class ArrangedEncoderBlock(Arranged):
@@ -280,7 +288,7 @@ class ArrangedEncoderBlock(Arranged):
 
     def call(self, x):
         y = self.attend(standardize(x, self.epsilon))
-        x = x[:, : y.shape[1]] + self.projection(y)
+        x = first(x, y.shape[1], 1) + self.projection(y)
         return x + self.mlp(x)
 
     def heads(self, x):
@@ -316,6 +324,13 @@ class ClassTokenBlock(ArrangedEncoderBlock):
         attention = tf.nn.softmax(tf.matmul(joined(asked, axis=1), x, transpose_b=True))
         means = tf.matmul(attention, x)
         return joined([value(means[:, i : i + 1]) for i, value in enumerate(self.values)], axis=-1)
+
+
+def first(x, size, axis):
+    """The first `size` along an axis. All of them need no slice, which converters would keep."""
+    if x.shape[axis] == size:
+        return x
+    return x[(slice(None),) * axis + (slice(size),)]
 
 
 def joined(parts, axis, most=4):

@@ -8,12 +8,11 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
+from keras_t2t.exporting.arrangement import UNBOUNDED
 from keras_t2t.exporting.litert_metadata import with_metadata
 from keras_t2t.exporting.saved_model import write_saved_model
 
 SIGNATURE = "serving_default"
-# What the arrangement names the linear layers of the Performer's random features.
-FEATURES = "log_features"
 
 
 def write_litert(path, model, batch_size, metadata, calibration=None, integer_io=False):
@@ -27,7 +26,7 @@ def write_litert(path, model, batch_size, metadata, calibration=None, integer_io
             `"float32"`; `"float16"`, weights stored so; `"dynamic_int8"`, weights int8, and the
             inputs of linear layers quantised as they come; `"int8"`, those inputs quantised with
             ranges known from `calibration`, but for the last linear layer, whose outputs would be
-            clipped, and the Performer's random features, which stand in an exponent.
+            clipped, and those of the Performer whose values have no range to speak of.
         calibration: With `"int8"`, the batches of images to see ranges on.
         integer_io: With `"int8"`, whether input and output are int8 too.
 
@@ -81,7 +80,7 @@ def _quantized(content, precision, calibration, integer_io):
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         if precision == "int8":
             linear = [name for kind, name in operations(content) if kind == "FULLY_CONNECTED"]
-            kept = [name for name in linear if FEATURES in name] + linear[-1:]
+            kept = [name for name in linear if UNBOUNDED in name] + linear[-1:]
             static = {"activation_num_bits": 8, "weight_num_bits": 8}
             for operation in (Operation.FULLY_CONNECTED, Operation.CONV_2D):
                 tool.add_static_config(".*", operation, **static)

@@ -297,17 +297,29 @@ class PerformerAttention(CompositeLayer):
         weights = ops.matmul(query_features, ops.transpose(key_features, (0, 2, 1))) / total
         return ops.expand_dims(weights, 1)
 
-    def call(self, inputs, training=False):
-        return self.mix(*ops.split(on_tokens(self.kqv, inputs), 3, axis=-1), training)
+    def call(self, inputs, training=False, fold_projection=False):
+        parts = ops.split(on_tokens(self.kqv, inputs), 3, axis=-1)
+        return self.mix(*parts, training, fold_projection)
 
-    def mix(self, key, query, value, training=False):
-        """What `call` gives for these keys, queries and values, each `(batch, tokens, dim)`."""
+    def mix(self, key, query, value, training=False, fold_projection=False):
+        """What `call` gives for these keys, queries and values, each `(batch, tokens, dim)`.
+
+        With `fold_projection`, the projection is that of the sums of values that the tokens share,
+        of which there are as many as random features, in place of each token's: the same, by fewer
+        products. Not where it is quantised or has LoRA.
+        """
+        folded = fold_projection and is_plain(self.projection)
         query_features, key_features, total = self.quotient(query, key)
         weighted = ops.matmul(
             ops.transpose(key_features, (0, 2, 1)), ops.cast(value, self.stable_dtype)
         )
+        if folded:
+            weighted = ops.matmul(weighted, ops.cast(self.projection.kernel, weighted.dtype))
         y = ops.matmul(query_features, weighted) / total
-        y = on_tokens(self.projection, ops.cast(y, self.compute_dtype))
+        if folded:
+            y = ops.cast(y + ops.cast(self.projection.bias, y.dtype), self.compute_dtype)
+        else:
+            y = on_tokens(self.projection, ops.cast(y, self.compute_dtype))
         return value + self.output_dropout(y, training=training)
 
     def compute_output_shape(self, input_shape):

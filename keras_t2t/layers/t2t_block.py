@@ -81,15 +81,18 @@ class T2TBlock(CompositeLayer):
         self.mlp = MLP(int(self.dim * self.mlp_ratio), seed=seeds[1], name="mlp", **common)
         self.mlp.build(output_shape)
 
-    def call(self, inputs, training=False, soft_split=None):
+    def call(self, inputs, training=False, soft_split=None, fold_projection=False):
+        options = {"training": training}
+        if self.token_mixer == "performer":
+            options["fold_projection"] = fold_projection
         if soft_split is None:
             x = inputs
             if len(self.grid) == 2:
                 x = ops.reshape(x, (-1, math.prod(self.grid), x.shape[-1]))
-            x = self.attention(self.norm1(x), training=training)
+            x = self.attention(self.norm1(x), **options)
         else:
             x = split_norm_linear(inputs, soft_split, self.norm1, self.first_linear)
-            x = self.attention.mix(*ops.split(x, 3, axis=-1), training)
+            x = self.attention.mix(*ops.split(x, 3, axis=-1), **options)
         x = x + self.mlp(self.norm2(x), training=training)
         return ops.reshape(x, (-1, *self.grid, self.dim)) if len(self.grid) == 2 else x
 

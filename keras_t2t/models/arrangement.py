@@ -14,6 +14,7 @@ class ArrangedModel(keras.Model):
     - The last encoder block computes the class token only, where that is all that is pooled.
     - The soft splits after the first are folded into the linear layer behind them, so that
       overlapping patches never stand in memory; not where that layer is quantised or has LoRA.
+    - The Performer's projection is folded into the sums that its tokens share, likewise.
 
     Only a call of the model itself does so. The graph is drawn layer by layer, and any other model
     made of it computes it as drawn: `keras.Model(model.input, model.output)` is the same function
@@ -32,12 +33,10 @@ class ArrangedModel(keras.Model):
         ):
             if isinstance(layer, SoftSplit) and _folds(earlier, layer, following):
                 split = layer
+            elif isinstance(layer, T2TBlock):
+                x, split = layer(x, soft_split=split, fold_projection=True), None
             elif split is not None:
-                if isinstance(layer, T2TBlock):
-                    x = layer(x, soft_split=split)
-                else:
-                    x = split_linear(x, split, layer)
-                split = None
+                x, split = split_linear(x, split, layer), None
             elif layer is last_block:
                 x = layer(x, class_token_only=True)
             else:

@@ -52,10 +52,21 @@ def test_performer_equals_the_published_formula(scale):
     finite = np.isfinite(expected)
     # At the largest scale the published formula itself underflows to v + 0 / 1e-8.
     assert finite.all()
-    y = ops.convert_to_numpy(layer(x))
     # Exponents are of the order |k|^2: float32 keeps 1e-7 of them.
     tolerance = 1e-5 * max(1, scale) ** 2
-    np.testing.assert_allclose(y, expected, atol=tolerance * np.abs(expected).max())
+    for fold in (False, True):
+        y = ops.convert_to_numpy(layer(x, fold_projection=fold))
+        np.testing.assert_allclose(y, expected, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("change", [lambda p: p.quantize("int8"), lambda p: p.enable_lora(2)])
+def test_a_projection_that_is_more_than_its_kernel_is_not_folded(change):
+    layer, x = performer()
+    change(layer.projection)
+    if layer.projection.lora_enabled:
+        layer.projection.lora_kernel_b.assign(np.ones((2, 16), "float32"))
+    expected = ops.convert_to_numpy(layer(x))
+    np.testing.assert_array_equal(layer(x, fold_projection=True), expected)
 
 
 def test_performer_of_keys_and_queries_on_different_features():
