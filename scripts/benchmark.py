@@ -25,6 +25,7 @@ import itertools
 import json
 import os
 import platform
+import shlex
 import statistics
 import subprocess
 import sys
@@ -72,10 +73,12 @@ def arguments(argv=None):
         **several,
     )
     parser.add_argument(
-        "--huge-pages",
-        default=["off"],
-        choices=("on", "off"),
-        help="GLIBC_TUNABLES=glibc.malloc.hugetlb=1 in the environment",
+        "--environments",
+        default=[""],
+        type=environment,
+        metavar="NAME=VALUE",
+        help="environment variables, several in one argument as for a shell; each backend runs in "
+        'each of them ("" is none)',
         **several,
     )
     parser.add_argument("--against", help="folder of another checkout, to run beside this one")
@@ -108,6 +111,12 @@ def positive(text):
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"expected an integer of at least 1, got {text!r}")
     return int(text)
+
+
+def environment(text):
+    if not all("=" in part for part in shlex.split(text)):
+        raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
+    return text
 
 
 def check_variants(parser, variants):
@@ -162,13 +171,13 @@ def groups(options):
             jits = options.jit or ["off" if runtime == "torch" else "on"]
             if network in PRODUCTS:  # single operations, compiled or not
                 jits = ["on"]
-            for jit, pages, folder in itertools.product(jits, options.huge_pages, folders):
+            for jit, variables, folder in itertools.product(jits, options.environments, folders):
                 cases.append(
                     {
                         "runtime": runtime,
                         "network": network,
                         "jit": jit == "on",
-                        "huge_pages": pages == "on",
+                        "environment": variables,
                         "folder": folder,
                     }
                 )
@@ -183,7 +192,7 @@ class Worker:
         command = [sys.executable, "-m", "benchmarking.worker", json.dumps(case)]
         self.process = subprocess.Popen(
             command,
-            env=environment(case),
+            env=variables_of(case),
             cwd=SCRIPTS,  # -m puts the working folder before all others
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -207,7 +216,7 @@ class Worker:
         self.process.communicate()
 
 
-def environment(case):
+def variables_of(case):
     added = {
         "PYTHONPATH": f"{case['folder']}{os.pathsep}{SCRIPTS}",
         # An accelerator is shared by all workers of a group.
@@ -215,8 +224,7 @@ def environment(case):
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "KERAS_BACKEND": case["runtime"] if case["runtime"] in BACKENDS else "tensorflow",
     }
-    if case.get("huge_pages"):
-        added["GLIBC_TUNABLES"] = "glibc.malloc.hugetlb=1"
+    added |= dict(pair.split("=", 1) for pair in shlex.split(case.get("environment", "")))
     return {**os.environ, **added}
 
 
@@ -253,7 +261,7 @@ def measure(cases, rounds):
             other["network"]: other
             for other in rows
             if other["network"] in PRODUCTS
-            and (other["runtime"], other["huge_pages"]) == (row["runtime"], row.get("huge_pages"))
+            and (other["runtime"], other["environment"]) == (row["runtime"], row.get("environment"))
         }
         if row["network"] not in ("t2t_vit", "plain"):
             continue
@@ -275,7 +283,7 @@ def write_onnx(cases, folder):
     if foreign:
         command = [sys.executable, "-m", "benchmarking.onnx_file", json.dumps(foreign[0]), path]
         done = subprocess.run(
-            command, env=environment(foreign[0]), cwd=SCRIPTS, capture_output=True, text=True
+            command, env=variables_of(foreign[0]), cwd=SCRIPTS, capture_output=True, text=True
         )
         if done.returncode:
             sys.exit(done.stderr[-3000:])
@@ -301,8 +309,6 @@ def report(rows):
             name.append(f"{row['flops'] / row['seconds'] / 1e12:.3g} TFLOP/s")
         if row["network"] not in PRODUCTS and row["runtime"] in BACKENDS:
             name.append("jit" if row["jit"] else "no jit")
-        if row.get("huge_pages"):
-            name.append("huge pages")
         if row["folder"] != str(SCRIPTS.parent):
             name.append(Path(row["folder"]).name)
         low, high = (f"{1000 * value:.1f}" for value in row["quartiles"])
@@ -314,7 +320,7 @@ def report(rows):
         print(
             f"{', '.join(name):40}{1000 * row['seconds']:9.1f}  {low:>7} - {high:>7}"
             f"{row['images_per_second']:10.1f}{row['seconds'] / fastest:7.2f}"
-            f"{shares}{memory:8.0f}",
+            f"{shares}{memory:8.0f}  {row.get('environment', '')}".rstrip(),
             flush=True,
         )
 

@@ -3,7 +3,7 @@
 from keras_t2t.inspection.plot_style import BLUE, GREEN, ORANGE, RED, new_figure, styled
 
 COLORS = (BLUE, ORANGE, GREEN, RED)
-KEYS = ("variant", "mode", "runtime", "batch", "dtype", "jit", "huge_pages", "folder")
+KEYS = ("variant", "mode", "runtime", "batch", "dtype", "jit", "environment", "folder")
 TITLES = {"t2t_vit": "whole network", "stem": "stem: all before the encoder"}
 
 

@@ -130,6 +130,7 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
         ("--plot x.png", "argument --plot: needs `pip install keras_t2t[plot]`"),
         ("--plot missing/x.png", "there is no folder missing"),
         ("--json missing/x.json", "there is no folder missing"),
+        ("--environments FAST", "argument --environments: expected NAME=VALUE, got 'FAST'"),
         ("--against missing", "argument --against: no checkout: missing"),
         ("--runtimes openvino", "nothing is left to measure"),
         ("--runtimes onnxruntime --modes train", "nothing is left to measure"),
@@ -143,8 +144,22 @@ def test_arguments_are_checked_before_the_first_case(arguments, message, monkeyp
     assert message in capsys.readouterr().err
 
 
+def test_each_environment_is_a_case(monkeypatch):
+    without(monkeypatch)
+    flags = "A='x y' B=1"
+    options = benchmark.arguments(["--runtimes", "jax", "openvino", "--environments", "", flags])
+    cases = [case for case in next(benchmark.groups(options)) if case["network"] != "limit"]
+    assert [case.get("environment") for case in cases] == ["", flags, None]
+    given = [benchmark.variables_of(case) for case in cases]
+    assert [(each.get("A"), each.get("B")) for each in given] == [
+        (None, None),
+        ("x y", "1"),
+        (None, None),
+    ]
+
+
 def test_workers_share_an_accelerator():
-    given = benchmark.environment({"runtime": "jax", "folder": "."})
+    given = benchmark.variables_of({"runtime": "jax", "folder": "."})
     assert given["XLA_PYTHON_CLIENT_PREALLOCATE"] == "false" and given["KERAS_BACKEND"] == "jax"
 
 
@@ -205,7 +220,7 @@ def test_plot_draws_each_case_as_a_line_of_its_own():
         "images_per_second": 20,
     }
     rows = [
-        {**shared, "dtype": dtype, "jit": jit, "huge_pages": False, "folder": "here"}
+        {**shared, "dtype": dtype, "jit": jit, "environment": "", "folder": "here"}
         for dtype in ("float32", "bfloat16")
         for jit in (True, False)
     ]
