@@ -118,15 +118,12 @@ class Drill:
         self.check(saved, f"SIGTERM: saved step {newest_step(run)}, exit {process.returncode}")
 
     def damage(self, run):
+        """Damages the newest checkpoint; the training goes on from the one before, to its end."""
         before, newest = Checkpoints(run / "checkpoints").paths()[-2:]
         data = bytearray(newest.read_bytes())
         data[len(data) // 2] ^= 0xFF
         newest.write_bytes(data)
-        process = self.start(run)
-        wait_for_progress(process, run)
-        process.send_signal(signal.SIGKILL)
-        _, err = process.communicate(timeout=LONGEST_SECONDS)
-        warned = f"{newest.name} is damaged" in err
+        warned = f"{newest.name} is damaged" in self.finish(run, "killed")
         self.check(warned, f"{newest.name} damaged: a warning, and {before.name} is taken")
 
     def fill_disk(self):
@@ -158,11 +155,12 @@ class Drill:
             subprocess.run(["umount", mount], check=True)
 
     def finish(self, run, name):
+        """Lets a training go on to its end, and returns what it wrote to stderr."""
         process = self.start(run)
         _, err = process.communicate(timeout=LONGEST_SECONDS)
         if process.returncode:
             self.check(False, f"{name}: went on and failed: {err[-500:]}")
-            return
+            return err
         _, expected, _ = Checkpoints(self.folder / "uninterrupted/checkpoints").newest()
         _, found, info = Checkpoints(run / "checkpoints").newest()
         different = [key for key in expected if not np.array_equal(expected[key], found[key])]
@@ -171,6 +169,7 @@ class Drill:
             f"{name}: after step {info['step']} all {len(expected)} arrays equal the "
             f"uninterrupted run's to the last bit{f', but {different[:3]}' if different else ''}",
         )
+        return err
 
 
 def main():
@@ -199,7 +198,6 @@ def main():
             drill.kill(run, number)
         drill.terminate(run)
         drill.damage(run)
-        drill.finish(run, "killed")
         if not arguments.no_full_disk:
             drill.fill_disk()
         shutil.rmtree(run)

@@ -3,9 +3,8 @@
 import os
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-if os.environ.get("KERAS_BACKEND") == "jax":
-    # Most of JAX's time would go into optimising code that runs once.
-    os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
+# Much of the time would go into optimising code that runs once.
+os.environ.setdefault("XLA_FLAGS", "--xla_backend_optimization_level=0")
 
 import keras
 import parity

@@ -16,6 +16,8 @@ from keras_t2t.weights import download
 from keras_t2t.weights.checkpoint import read_checkpoint
 from keras_t2t.weights.download import DownloadError, cache_folder, fetch
 
+pytestmark = pytest.mark.tensorflow
+
 ROOT = Path(__file__).parents[2]
 HALF = 8 << 20  # bytes, about half of the file
 
