@@ -114,7 +114,7 @@ def positive(text):
 
 
 def environment(text):
-    if not all("=" in part for part in shlex.split(text)):
+    if not all(part.find("=") > 0 for part in shlex.split(text)):
         raise argparse.ArgumentTypeError(f"expected NAME=VALUE, got {text!r}")
     return text
 
@@ -224,8 +224,8 @@ def variables_of(case):
         "TF_FORCE_GPU_ALLOW_GROWTH": "true",
         "KERAS_BACKEND": case["runtime"] if case["runtime"] in BACKENDS else "tensorflow",
     }
-    added |= dict(pair.split("=", 1) for pair in shlex.split(case.get("environment", "")))
-    return {**os.environ, **added}
+    asked = dict(pair.split("=", 1) for pair in shlex.split(case.get("environment", "")))
+    return {**os.environ, **asked, **added}
 
 
 def measure(cases, rounds):

@@ -119,12 +119,12 @@ class Drill:
 
     def damage(self, run):
         """Damages the newest checkpoint; the training goes on from the one before, to its end."""
-        before, newest = Checkpoints(run / "checkpoints").paths()[-2:]
+        newest = Checkpoints(run / "checkpoints").paths()[-1]
         data = bytearray(newest.read_bytes())
         data[len(data) // 2] ^= 0xFF
         newest.write_bytes(data)
         warned = f"{newest.name} is damaged" in self.finish(run, "killed")
-        self.check(warned, f"{newest.name} damaged: a warning, and {before.name} is taken")
+        self.check(warned, f"{newest.name} damaged: a warning, and one before is taken")
 
     def fill_disk(self):
         mount = self.folder / "tmpfs"

@@ -27,8 +27,8 @@ from keras_t2t.training import TrainingInterrupted, small, train
 FIRST, SECOND = (0, 1, 2, 3, 4), (5, 6, 7, 8, 9)
 FILES = {"train": "train", "validation": "t10k"}
 BATCH = 20
-# Passes over the few images for each look at the test images, which takes longer than they do.
-PASSES = 10
+# An epoch is of so many copies of the few images, since a look at all test images takes longer.
+COPIES = 10
 
 
 def load(folder, split, classes, count=None, seed=0):
@@ -62,7 +62,7 @@ def main():
         "--epochs",
         type=int,
         default=10,
-        help=f"of {PASSES} passes (default 10)",
+        help=f"of {COPIES} copies (default 10)",
     )
     parser.add_argument("--seeds", type=int, default=3, help="how many draws (default 3)")
     arguments = parser.parse_args()
@@ -91,12 +91,13 @@ def measure(arguments):
     weights = str(arguments.out / "pretraining/model_ema.keras")
     for seed in range(arguments.seeds):
         images, labels = load(arguments.data, "train", SECOND, arguments.images, seed)
-        images, labels = np.tile(images, (PASSES, 1, 1, 1)), np.tile(labels, PASSES)
+        images, labels = np.tile(images, (COPIES, 1, 1, 1)), np.tile(labels, COPIES)
         data = {"train": (images, labels), "validation": tests["second"]}
         for name, start in (("from scratch", None), ("pretrained", weights)):
             recipe = dataclasses.replace(few, weights=start, seed=seed)
-            # The number of images is none of the recipe.
-            out = arguments.out / f"{name.replace(' ', '_')}-{arguments.images}-{seed}"
+            # The number of images and copies is none of the recipe.
+            run_name = f"{name.replace(' ', '_')}-{arguments.images}x{COPIES}-{seed}"
+            out = arguments.out / run_name
             results[name].append(run(out, recipe, data)["ema_val_top1"])
     text = (
         f"| {arguments.images} images a class, {arguments.seeds} draws | top-1 |\n| --- | --- |\n"

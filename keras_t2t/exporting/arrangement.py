@@ -19,7 +19,7 @@ from keras_t2t.layers import (
 )
 
 # In the names of the Performer's linear layers whose inputs or outputs have no range to speak of:
-# they stand in an exponent, or are sums over all tokens.
+# they stand in an exponent, or are weighted by exponentials.
 UNBOUNDED = "unbounded"
 
 
@@ -31,6 +31,7 @@ def arrange(model):
     - The scale and shift of a LayerNormalization, and the scale of queries, are multiplied into the
       weights of the linear layer behind them.
     - Soft splits copy little, in an order of pixels that the weights behind them follow.
+    - The Performer's projection is that of the means of values that its tokens share.
     - The class token is part of the table of positions: one sum puts both in.
     - No shape is computed at run time, whatever the batch.
 
@@ -159,11 +160,13 @@ class ArrangedSoftSplit(Arranged):
             strict=True,
         )
         missing = [cells * stride - pad - size for cells, stride, pad, size in sizes]
-        x = first(first(x, x.shape[1] + min(missing[0], 0), 1), x.shape[2] + min(missing[1], 0), 2)
+        for axis, size in enumerate(missing, start=1):
+            x = first(x, x.shape[axis] + min(size, 0), axis)
         # Whole rows: XNNPACK pads pixels of few channels ten times slower.
         x = tf.reshape(x, (-1, x.shape[1], x.shape[2] * channels))
-        (above, left), (below, right) = self.split.padding, [max(size, 0) for size in missing]
-        x = tf.pad(x, ((0, 0), (above, below), (left * channels, right * channels)))
+        before, after = self.split.padding, [max(size, 0) for size in missing]
+        row = (before[1] * channels, after[1] * channels)
+        x = tf.pad(x, ((0, 0), (before[0], after[0]), row))
         x = tf.reshape(x, (-1, rows + 1, height, columns + 1, width * channels))
         x = tf.transpose(x, (0, 1, 3, 2, 4))
         right = x[:, :, 1:, :, : self.rest[1] * channels]
@@ -250,11 +253,14 @@ class ArrangedT2TBlock(Arranged):
         query_peak = tf.reduce_max(log_query, -1, keepdims=True)
         query_features = tf.exp(log_query - query_peak)
         size = 0.5 * tf.reduce_sum(query * query, -1, keepdims=True)
-        epsilon = tf.exp(tf.minimum(np.log(1e-8 * self.num_features) + size - query_peak, 80.0))
-        key_sum = tf.reduce_sum(key_features, 1, keepdims=True)
-        total = tf.reduce_sum(query_features * key_sum, -1, keepdims=True)
-        weighted = tf.matmul(tf.transpose(key_features, (0, 2, 1)), value)
-        # The projection of the few weighted sums is that of all tokens, but for its bias.
+        # Means over the tokens: their sums could overflow in runtimes that compute in float16.
+        tokens = x.shape[1]
+        epsilon = np.log(1e-8 * self.num_features / tokens) + size - query_peak
+        epsilon = tf.exp(tf.minimum(epsilon, 80.0))
+        key_mean = tf.reduce_mean(key_features, 1, keepdims=True)
+        total = tf.reduce_sum(query_features * key_mean, -1, keepdims=True)
+        weighted = tf.matmul(tf.transpose(key_features, (0, 2, 1)), value) * (1 / tokens)
+        # The projection of the few weighted means is that of all tokens, but for its bias.
         with tf.name_scope(UNBOUNDED):
             weighted = self.projection(weighted)
         return value + self.bias + tf.matmul(query_features, weighted) / (total + epsilon)

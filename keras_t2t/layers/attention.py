@@ -305,8 +305,8 @@ class PerformerAttention(CompositeLayer):
         """What `call` gives for these keys, queries and values, each `(batch, tokens, dim)`.
 
         With `fold_projection`, the projection is that of the sums of values that the tokens share,
-        of which there are as many as random features, in place of each token's: the same, by fewer
-        products. Not where it is quantised or has LoRA.
+        in place of each token's: the same, by fewer products where there are more tokens than
+        random features. Not where it is quantised or has LoRA.
         """
         folded = fold_projection and is_plain(self.projection)
         query_features, key_features, total = self.quotient(query, key)
@@ -314,7 +314,8 @@ class PerformerAttention(CompositeLayer):
             ops.transpose(key_features, (0, 2, 1)), ops.cast(value, self.stable_dtype)
         )
         if folded:
-            weighted = ops.matmul(weighted, ops.cast(self.projection.kernel, weighted.dtype))
+            kernel = ops.cast(self.projection.kernel, weighted.dtype)
+            weighted = on_tokens(lambda x: ops.matmul(x, kernel), weighted)
         y = ops.matmul(query_features, weighted) / total
         if folded:
             y = ops.cast(y + ops.cast(self.projection.bias, y.dtype), self.compute_dtype)

@@ -33,7 +33,7 @@ class ArrangedModel(keras.Model):
         ):
             if isinstance(layer, SoftSplit) and _folds(earlier, layer, following):
                 split = layer
-            elif isinstance(layer, T2TBlock):
+            elif type(layer) is T2TBlock:
                 x, split = layer(x, soft_split=split, fold_projection=True), None
             elif split is not None:
                 x, split = split_linear(x, split, layer), None
@@ -65,7 +65,7 @@ def _last_block(layers):
 
 def _folds(earlier, soft_split, layer):
     """Whether a soft split is folded into the layer behind it."""
-    if isinstance(layer, T2TBlock):
+    if type(layer) is T2TBlock:
         # Of an image it is not: its flat parts have next to no variance, which a norm divides by,
         # and with it the rounding errors, several times those of the graph.
         return isinstance(earlier, T2TBlock) and folds(soft_split, layer.first_linear)

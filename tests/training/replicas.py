@@ -1,4 +1,5 @@
-"""Trains the same on any number of devices: `replicas.py FOLDER COUNT EPOCHS` prints the log.
+"""Trains the same on any number of devices: `replicas.py FOLDER COUNT EPOCHS` prints the log
+of 20 steps, in a number of epochs that divides 10.
 
 With `--host ADDRESS HOSTS HOST FOLDER` it is one of several hosts, each with one device. With
 `--visible` it prints which GPUs JAX would use on this host.
