@@ -58,12 +58,7 @@ def main():
     parser.add_argument("--out", type=Path, default=Path("runs/transfer"), help="folder to fill")
     parser.add_argument("--images", type=int, default=20, help="of each class (default 20)")
     parser.add_argument("--pretraining-epochs", type=int, default=4)
-    parser.add_argument(
-        "--epochs",
-        type=int,
-        default=10,
-        help=f"of {COPIES} copies (default 10)",
-    )
+    parser.add_argument("--epochs", type=int, default=10, help=f"of {COPIES} copies (default 10)")
     parser.add_argument("--seeds", type=int, default=3, help="how many draws (default 3)")
     arguments = parser.parse_args()
     if arguments.images * len(SECOND) < BATCH:
@@ -96,8 +91,7 @@ def measure(arguments):
         for name, start in (("from scratch", None), ("pretrained", weights)):
             recipe = dataclasses.replace(few, weights=start, seed=seed)
             # The number of images and copies is none of the recipe.
-            run_name = f"{name.replace(' ', '_')}-{arguments.images}x{COPIES}-{seed}"
-            out = arguments.out / run_name
+            out = arguments.out / f"{name.replace(' ', '_')}-{arguments.images}x{COPIES}-{seed}"
             results[name].append(run(out, recipe, data)["ema_val_top1"])
     text = (
         f"| {arguments.images} images a class, {arguments.seeds} draws | top-1 |\n| --- | --- |\n"

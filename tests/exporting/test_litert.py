@@ -72,7 +72,7 @@ def test_operations_are_built_in(variant):
 def test_int8_keeps_what_has_no_range_out_of_fixed_ranges(variant):
     kinds = [kind for kind, _ in operations(variant["int8"].read_bytes())]
     # Each linear layer of fixed ranges stands between QUANTIZE and DEQUANTIZE: all but the head,
-    # and, of each of the two Performers, two of random features and the projection of sums.
+    # and, of each of the two Performers, two of random features and the projection of means.
     linear = kinds.count("FULLY_CONNECTED")
     assert kinds.count("DEQUANTIZE") == linear - 7
 
