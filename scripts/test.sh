@@ -13,8 +13,12 @@ prepare_venv test torch==2.13.0
 
 failed=0
 summary=()
-log=$(mktemp)
-trap 'rm -f "$log"' EXIT
+scratch=$(mktemp -d)
+log=$scratch/log
+trap 'rm -rf "$scratch"' EXIT
+# Much of JAX's time goes into compiling the same small operations in every process.
+export JAX_COMPILATION_CACHE_DIR=$scratch/jax
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=0 JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES=-1
 
 # step NAME COMMAND...: runs the command and notes how it went and for how long.
 step() {

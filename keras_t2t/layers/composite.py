@@ -4,6 +4,8 @@ import keras
 import numpy as np
 from keras import ops
 
+from keras_t2t.layers.dropout import Dropout
+
 
 def on_tokens(layer, x):
     """`layer(x)` of a linear layer, with all tokens of the batch in one row of vectors.
@@ -77,9 +79,7 @@ class CompositeLayer(keras.layers.Layer):
 
     def dropout(self, rate, name, seed=None, noise_shape=None):
         """A Dropout layer."""
-        return keras.layers.Dropout(
-            rate, noise_shape=noise_shape, seed=seed, dtype=self.dtype_policy, name=name
-        )
+        return Dropout(rate, noise_shape=noise_shape, seed=seed, dtype=self.dtype_policy, name=name)
 
     def get_config(self):
         config = {**super().get_config(), "seed": self.seed}

@@ -112,15 +112,13 @@ class SoftSplit(keras.layers.Layer):
 
 def _join_neighbours(x, axis, count, size):
     """Puts each cell beside the ones after it on `axis`, until `size` values stand together."""
-    reach = math.ceil(size / x.shape[-1])
-    if reach > 1:
+    width, shifted = x.shape[-1], []
+    for start in range(math.ceil(size / width)):
         window = [slice(None)] * 4
-        shifted = []
-        for start in range(reach):
-            window[axis] = slice(start, start + count)
-            shifted.append(x[tuple(window)])
-        x = ops.concatenate(shifted, axis=-1)
-    return x if x.shape[-1] == size else x[..., :size]
+        window[axis] = slice(start, start + count)
+        window[3] = slice(min(width, size - start * width))
+        shifted.append(x[tuple(window)])
+    return ops.concatenate(shifted, axis=-1) if len(shifted) > 1 else shifted[0]
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

@@ -13,9 +13,14 @@ def count_macs(model, images):
 def _torch(model, images):
     """PyTorch's own counter, of what its dispatcher sees."""
     import torch
-    from torch.utils.flop_counter import FlopCounterMode
+    from torch.utils.flop_counter import FlopCounterMode, sdpa_flop_count
 
-    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+    def attention(query, key, value, *_, **__):
+        return sdpa_flop_count(query, key, value)
+
+    # The counter knows the attention kernels of GPUs only.
+    more = {torch.ops.aten._scaled_dot_product_flash_attention_for_cpu: attention}
+    with torch.no_grad(), FlopCounterMode(display=False, custom_mapping=more) as counter:
         model(images, training=False)
     return counter.get_total_flops() // 2
 
