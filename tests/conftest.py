@@ -20,14 +20,16 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
-    """Leaves the tests marked `tensorflow` out on other backends.
+    """Leaves out the tests that are marked as not for this backend.
 
-    Out, not skipped: they run in TensorFlow's process, and a skip is to mean that something is
+    Out, not skipped: they run in another's process, and a skip is to mean that something is
     missing on this machine.
     """
-    if keras.backend.backend() == "tensorflow":
-        return
-    left_out = [item for item in items if item.get_closest_marker("tensorflow")]
+    backend = keras.backend.backend()
+    markers = {"tensorflow": (), "jax": ("tensorflow",), "torch": ("tensorflow", "not_torch")}
+    left_out = [
+        item for item in items if any(item.get_closest_marker(name) for name in markers[backend])
+    ]
     config.hook.pytest_deselected(items=left_out)
     items[:] = [item for item in items if item not in left_out]
 

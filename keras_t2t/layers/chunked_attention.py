@@ -36,10 +36,7 @@ def chunked_attention(query, key, value, scale, dtype):
         def forward(part):
             return ops.matmul(ops.cast(attention(part, key), value.dtype), value)
 
-        def gradient(*arrays, upstream=None):
-            # PyTorch passes the inputs as well.
-            upstream = arrays[0] if upstream is None else upstream
-
+        def gradient(upstream):
             parts, upstreams = _split(query, chunks), _split(upstream, chunks)
 
             def step(index, sums):

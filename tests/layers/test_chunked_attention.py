@@ -10,12 +10,6 @@ from layers.tensor_sizes import largest_tensor
 from keras_t2t.layers import SelfAttention, attention, chunked_attention
 
 
-@pytest.fixture(autouse=True)
-def no_fused_kernel(monkeypatch):
-    """What a backend without one does, on all of them."""
-    monkeypatch.setattr(attention, "fused_attention", lambda dtype: False)
-
-
 @pytest.fixture
 def in_parts(monkeypatch):
     """Lets every attention run in parts, of at most `values` values."""
@@ -36,6 +30,7 @@ def layer_and_tokens(count=12, **arguments):
     return layer, rng.normal(size=(3, count, 6)).astype("float32")
 
 
+@pytest.mark.not_torch
 @pytest.mark.parametrize("values", [1, 24, 40, 1000])
 def test_equals_the_formula(values, monkeypatch):
     monkeypatch.setattr(chunked_attention, "CHUNK", values)
@@ -47,6 +42,7 @@ def test_equals_the_formula(values, monkeypatch):
     np.testing.assert_allclose(ops.convert_to_numpy(y), expected, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.not_torch
 @pytest.mark.parametrize("heads, values", [(1, 36), (2, 30)])
 def test_gradients_equal_those_of_the_whole(heads, values, in_parts):
     layer, x = layer_and_tokens(num_heads=heads)
@@ -60,6 +56,7 @@ def test_gradients_equal_those_of_the_whole(heads, values, in_parts):
         np.testing.assert_allclose(ours, expected, atol=3e-6 * scale)
 
 
+@pytest.mark.not_torch
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 def test_half_precision(policy, in_parts):
     keras.config.set_dtype_policy(policy)
@@ -72,25 +69,35 @@ def test_half_precision(policy, in_parts):
     assert all(np.isfinite(gradient.astype("float32")).all() for gradient in by_variables)
 
 
-def test_memory_grows_with_the_tokens_and_not_with_their_square(in_parts):
-    sizes = {}
-    for parts in (False, True):
-        if parts:
-            in_parts(64)
+def test_memory_grows_with_the_tokens_and_not_with_their_square(in_parts, monkeypatch):
+    def sizes():
         for count in (64, 128):
             layer, x = layer_and_tokens(count)
-            sizes[parts, count] = largest_tensor(layer, ops.convert_to_tensor(x))
-    assert sizes[False, 128] == 4 * sizes[False, 64] == 3 * 128**2
-    assert sizes[True, 128] <= 2 * sizes[True, 64]
-    assert sizes[True, 128] < sizes[False, 128] / 4
+            yield largest_tensor(layer, ops.convert_to_tensor(x))
+
+    with monkeypatch.context() as patch:
+        patch.setattr(attention, "fused_attention", lambda dtype: False)
+        assert list(sizes()) == [3 * 64**2, 3 * 128**2]
+    in_parts(64)  # PyTorch has a kernel for all
+    small, large = sizes()
+    assert large <= 2 * small
+    assert large < 3 * 128**2 / 4
 
 
 @pytest.mark.parametrize("heads", [1, 2])
 def test_the_fused_form_equals_the_whole(heads, monkeypatch):
     layer, x = layer_and_tokens(num_heads=heads)
-    whole = ops.convert_to_numpy(layer(x))
-    monkeypatch.setattr(attention, "fused_attention", lambda dtype: True)
-    np.testing.assert_allclose(ops.convert_to_numpy(layer(x)), whole, rtol=1e-4, atol=1e-4)
+    weights = np.random.default_rng(1).normal(size=(3, 12, 8)).astype("float32")
+
+    def computed(fused):
+        monkeypatch.setattr(attention, "fused_attention", lambda dtype: fused)
+        _, by_variables, by_input = gradients(
+            layer, lambda y, weights: ops.sum(y * weights), x, weights
+        )
+        return ops.convert_to_numpy(layer(x)), *by_variables, by_input
+
+    for fused, whole in zip(computed(True), computed(False), strict=True):
+        np.testing.assert_allclose(fused, whole, rtol=1e-4, atol=1e-5 * np.abs(whole).max())
 
 
 def test_dropped_attention_stays_whole(in_parts):
