@@ -293,6 +293,7 @@ def test_export_starts_tensorflow_in_a_process_of_its_own(monkeypatch):
 COMMAND = Path(sys.executable).with_name("keras-t2t")
 
 
+@pytest.mark.tensorflow
 def test_the_command_says_one_line(tmp_path):
     """Whatever TensorFlow's C++ code writes to stderr as it starts."""
     environment = {key: value for key, value in os.environ.items() if "TF_CPP" not in key}
@@ -318,6 +319,7 @@ with quiet_if_command():
 """
 
 
+@pytest.mark.tensorflow  # no backend is loaded
 @pytest.mark.parametrize(
     ("error", "code", "last_line"),
     [("KeyboardInterrupt", 130, None), ("ImportError('no keras')", 1, "ImportError: no keras")],
