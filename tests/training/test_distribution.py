@@ -44,8 +44,10 @@ def assert_agree(history, expected):
 
 @pytest.mark.skipif(BACKEND == "torch", reason="torch trains on one device")
 def test_one_two_and_four_devices_agree_over_20_steps(tmp_path):
-    # A process for each: TensorFlow's collectives do not outlive their strategy well.
-    one, *several = [result(start(tmp_path, count, 5)) for count in (1, 2, 4)]
+    # A process for each: TensorFlow's collectives do not outlive their strategy well. JAX trains
+    # on two below, each of a host.
+    counts = (1, 2, 4) if BACKEND == "tensorflow" else (1, 4)
+    one, *several = [result(start(tmp_path, count, 5)) for count in counts]
     assert len(one) == 5 and one[-1]["step"] == 20
     assert one[-1]["loss"] < 0.9 * one[0]["loss"]
     for history in several:
