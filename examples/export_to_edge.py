@@ -21,7 +21,7 @@ import keras_t2t
 from keras_t2t.data.decoding import naming_bad_images
 from keras_t2t.data.pipeline import evaluation_batches
 from keras_t2t.data.sources import open_source
-from keras_t2t.evaluate import evaluate
+from keras_t2t.inference.evaluate import evaluate
 from keras_t2t.weights.keras_files import read_model
 
 ROOT = Path(__file__).resolve().parent.parent

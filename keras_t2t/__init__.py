@@ -4,10 +4,9 @@ from keras_t2t.start import quiet_if_command
 
 with quiet_if_command():
     from keras_t2t import inspection, layers, training
-    from keras_t2t.data.class_names import decode_predictions
-    from keras_t2t.data.preprocessing import Preprocessing, model_preprocessing, preprocess_input
+    from keras_t2t.class_names import decode_predictions
     from keras_t2t.exporting import Predictor, export
-    from keras_t2t.inspection.pyramid import feature_pyramid
+    from keras_t2t.models.pyramid import feature_pyramid
     from keras_t2t.models.t2t_vit import T2TViT
     from keras_t2t.models.variants import (
         T2TViT7,
@@ -27,6 +26,8 @@ with quiet_if_command():
         create,
         list_variants,
     )
+    from keras_t2t.preprocessing import Preprocessing, preprocess_input
+    from keras_t2t.preprocessing_layer import model_preprocessing
     from keras_t2t.weights.convert import convert
     from keras_t2t.weights.loading import load_checkpoint, published_state_dict
 

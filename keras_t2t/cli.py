@@ -156,7 +156,7 @@ def _add_predict(parser):
 
 def _predict(arguments):
     """Print the most probable classes of images."""
-    from keras_t2t.predict import find_images, predict_images
+    from keras_t2t.inference.predict import find_images, predict_images
 
     images, problems = find_images(arguments.images)
     for problem in problems:
@@ -198,7 +198,7 @@ def _add_evaluate(parser):
 
 def _evaluate(arguments):
     """Measure top-1 and top-5 accuracy on the validation images of a data set."""
-    from keras_t2t.evaluate import evaluate
+    from keras_t2t.inference.evaluate import evaluate
 
     predictor = open_predictor(
         arguments.model, arguments.weights, threads=arguments.threads, argument="MODEL"
@@ -487,7 +487,7 @@ def _printing_notes():
 
 def _some_images(sources, limit=100):
     """At most `limit` of the image files behind `sources`, evenly spread; `None` for `None`."""
-    from keras_t2t.predict import find_images
+    from keras_t2t.inference.predict import find_images
 
     if sources is None:
         return None

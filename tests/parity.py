@@ -4,7 +4,8 @@ import json
 from pathlib import Path
 
 import numpy as np
-from reference_weights import reference_images, reference_state_dict
+
+from tests.fixtures.reference_weights import reference_images, reference_state_dict
 
 __all__ = [
     "EVERY_BACKEND_VARIANTS",
@@ -16,7 +17,7 @@ __all__ = [
     "reference_state_dict",
 ]
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).parent / "fixtures"
 SPEC = json.loads((DATA / "spec.json").read_text())
 VARIANTS = tuple(SPEC["variants"])
 # One of each kind, for the backends where all 14 would take too long.

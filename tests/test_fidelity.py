@@ -4,16 +4,16 @@ import functools
 
 import keras
 import numpy as np
-import parity
 import pytest
-from gradients import gradients
-from reference_weights import reference_array, sinusoid_table
 
 import keras_t2t
 from keras_t2t.models.variants import VARIANTS
 from keras_t2t.training import AdamW
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.unfilled import build_unfilled
+from tests import parity
+from tests.fixtures.reference_weights import reference_array, sinusoid_table
+from tests.gradients import gradients
 
 STAGES = {
     "soft_split0": "soft_split_0",

@@ -8,8 +8,8 @@ import re
 import numpy as np
 import tensorflow as tf
 
-from keras_t2t.data.image_files import load_image
 from keras_t2t.data.python_calls import python_call
+from keras_t2t.image_files import load_image
 
 logger = logging.getLogger("keras_t2t")
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import keras
 
-from keras_t2t.data.class_names import class_names
-from keras_t2t.data.preprocessing import carried_preprocessing
-from keras_t2t.exporting.metadata import Metadata, classes_of
-from keras_t2t.exporting.predictor import batches, check_images, prepared
+from keras_t2t.class_names import class_names
 from keras_t2t.exporting.verification import bundled_inputs, compare, size_of, table
 from keras_t2t.files import refuse_existing, replacing
-from keras_t2t.layers.validation import one_of, positive_int
+from keras_t2t.inference.metadata import Metadata, classes_of
+from keras_t2t.inference.predictor import batches, check_images, prepared
+from keras_t2t.preprocessing_layer import carried_preprocessing
+from keras_t2t.validation import one_of, positive_int
 
 SUFFIXES = {"saved_model": "", "litert": ".tflite", "onnx": ".onnx"}
 KERAS_NAMES = {"tf_saved_model": "saved_model", "tflite": "litert"}
@@ -42,7 +42,7 @@ def export(
 ):
     """Exports a model for servers (SavedModel), the edge (LiteRT) or any runtime (ONNX).
 
-    The file computes the same in an arrangement of its own: see `keras_t2t.exporting.arrangement`.
+    The file computes the same in an arrangement of its own: see `keras_t2t.rewrite.exported`.
     It is loaded again and held against the model before it takes its name, and what was found is
     printed and written beside it, as `NAME.json`. `keras_t2t.Predictor` runs it.
 
@@ -109,9 +109,9 @@ def export(
             "own."
         )
     # Here, because they bring TensorFlow.
-    from keras_t2t.exporting.arrangement import arrange
-    from keras_t2t.exporting.rebuilding import for_inference, is_quantized
     from keras_t2t.exporting.serving import serving_model
+    from keras_t2t.rewrite.exported import arrange
+    from keras_t2t.rewrite.rebuilding import for_inference, is_quantized
 
     input_shape = _image_shape(model)
     preprocessing = carried_preprocessing(model)

@@ -8,9 +8,9 @@ import tempfile
 import numpy as np
 import tensorflow as tf
 
-from keras_t2t.exporting.arrangement import UNBOUNDED
 from keras_t2t.exporting.litert_metadata import with_metadata
 from keras_t2t.exporting.saved_model import write_saved_model
+from keras_t2t.rewrite.exported import UNBOUNDED
 
 SIGNATURE = "serving_default"
 

@@ -12,7 +12,7 @@ import flatbuffers
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
-from keras_t2t.exporting.metadata import LABELS_NAME, NAME
+from keras_t2t.inference.metadata import LABELS_NAME, NAME
 
 # Of the schema's enumerations.
 IMAGE_PROPERTIES, NORMALIZATION = 2, 1

@@ -7,7 +7,7 @@ import warnings
 
 import keras
 
-from keras_t2t.exporting.metadata import NAME
+from keras_t2t.inference.metadata import NAME
 
 OPSET = 18
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import tensorflow as tf
 
-from keras_t2t.exporting.metadata import LABELS_NAME, NAME
 from keras_t2t.exporting.serving import decode, prepare_pixels
+from keras_t2t.inference.metadata import LABELS_NAME, NAME
 
 
 def write_saved_model(path, model, batch_size, metadata, with_preprocessing=False):

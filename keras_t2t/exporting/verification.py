@@ -5,9 +5,9 @@ from importlib import resources
 
 import numpy as np
 
-from keras_t2t.data.preprocessing import Preprocessing
-from keras_t2t.exporting.predictor import batches, softmax
-from keras_t2t.exporting.runners import open_runner
+from keras_t2t.inference.predictor import batches, softmax
+from keras_t2t.inference.runners import open_runner
+from keras_t2t.preprocessing import Preprocessing
 
 # float32 computes the same in another order: the largest difference, in parts of the largest
 # output. The others round: the correlation of the outputs.

@@ -12,10 +12,10 @@ from keras_t2t.inspection.complexity_plot import plot_complexity
 from keras_t2t.inspection.dead_channels import DeadChannels, dead_channels
 from keras_t2t.inspection.feature_maps import feature_maps
 from keras_t2t.inspection.feature_plots import plot_dead_channels, plot_feature_maps
-from keras_t2t.inspection.graph import token_grid
-from keras_t2t.inspection.pyramid import feature_pyramid
 from keras_t2t.inspection.report import visualize
 from keras_t2t.inspection.summary import save_figure, summary_table
+from keras_t2t.models.graph import token_grid
+from keras_t2t.models.pyramid import feature_pyramid
 
 __all__ = [
     "Complexity",

@@ -3,8 +3,9 @@
 import numpy as np
 from keras import ops
 
-from keras_t2t.inspection.graph import encoder_blocks, evaluate, t2t_blocks, to_numpy, token_grid
+from keras_t2t.inspection.graph import evaluate, to_numpy
 from keras_t2t.layers import PerformerAttention
+from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
 
 
 def attention_maps(model, images, layers=None, queries=None):

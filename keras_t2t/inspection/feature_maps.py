@@ -2,8 +2,9 @@
 
 import keras
 
-from keras_t2t.inspection.graph import encoder_blocks, evaluate, to_numpy, token_grid
+from keras_t2t.inspection.graph import evaluate, to_numpy
 from keras_t2t.layers import EncoderBlock, SoftSplit, T2TBlock
+from keras_t2t.models.graph import encoder_blocks, token_grid
 
 
 def feature_maps(model, images, layers=None):

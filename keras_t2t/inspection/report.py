@@ -10,8 +10,8 @@ from string import Template
 import numpy as np
 from PIL import Image
 
-from keras_t2t.data.preprocessing import model_preprocessing
 from keras_t2t.files import refuse_existing, replacing
+from keras_t2t.inference.predict import predict_images
 from keras_t2t.inspection.attention_maps import (
     attention_maps,
     attention_rollout,
@@ -23,10 +23,10 @@ from keras_t2t.inspection.complexity import complexity
 from keras_t2t.inspection.dead_channels import dead_channels
 from keras_t2t.inspection.feature_maps import feature_maps
 from keras_t2t.inspection.feature_plots import plot_dead_channels, plot_feature_maps
-from keras_t2t.inspection.graph import encoder_blocks, t2t_blocks, token_grid
 from keras_t2t.inspection.report_page import PAGE
 from keras_t2t.layers import TokenPooling
-from keras_t2t.predict import predict_images
+from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
+from keras_t2t.preprocessing_layer import model_preprocessing
 
 PICTURES = ("attention", "rollout", "heads", "stages", "feature_maps", "dead_channels")
 # Where the T2T stages are asked what they look at: the centre and the middle of each quarter.

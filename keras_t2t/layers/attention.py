@@ -8,7 +8,7 @@ from keras import ops
 from keras_t2t.layers.chunked_attention import chunked_attention
 from keras_t2t.layers.composite import CompositeLayer, is_plain, on_tokens, split_seed
 from keras_t2t.layers.squeeze_excite import SqueezeExcite
-from keras_t2t.layers.validation import positive_int, positive_number, rate
+from keras_t2t.validation import positive_int, positive_number, rate
 
 
 def fused_attention(dtype):

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_t2t.layers.validation import one_of, static_shape
+from keras_t2t.validation import one_of, static_shape
 
 
 def sinusoid_table(positions, dim):

@@ -8,7 +8,7 @@ from keras_t2t.layers.attention import SelfAttention
 from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.ghost import GhostAttention, GhostMLP
 from keras_t2t.layers.mlp import MLP
-from keras_t2t.layers.validation import one_of, positive_int, positive_number, rate
+from keras_t2t.validation import one_of, positive_int, positive_number, rate
 
 FLAVORS = ("plain", "squeeze_excite", "ghost")
 

@@ -3,7 +3,7 @@
 import keras
 
 from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
-from keras_t2t.layers.validation import positive_int, rate
+from keras_t2t.validation import positive_int, rate
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

@@ -5,7 +5,7 @@ import math
 import keras
 from keras import ops
 
-from keras_t2t.layers.validation import pair, static_shape
+from keras_t2t.validation import pair, static_shape
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

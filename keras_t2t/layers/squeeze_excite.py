@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_t2t.layers.composite import CompositeLayer, split_seed
-from keras_t2t.layers.validation import positive_int
+from keras_t2t.validation import positive_int
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

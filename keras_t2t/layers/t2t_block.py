@@ -7,9 +7,9 @@ from keras import ops
 
 from keras_t2t.layers.attention import PerformerAttention, SelfAttention
 from keras_t2t.layers.composite import CompositeLayer, split_seed
-from keras_t2t.layers.folded import split_norm_linear
 from keras_t2t.layers.mlp import MLP
-from keras_t2t.layers.validation import one_of, positive_int, positive_number, rate
+from keras_t2t.rewrite.soft_split_linear import split_norm_linear
+from keras_t2t.validation import one_of, positive_int, positive_number, rate
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

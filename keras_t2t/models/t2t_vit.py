@@ -4,7 +4,6 @@ import math
 
 import keras
 
-from keras_t2t.data.preprocessing import PREPROCESSING, PreprocessedImages, Preprocessing
 from keras_t2t.layers import (
     ClassToken,
     DenseEncoderBlock,
@@ -16,8 +15,10 @@ from keras_t2t.layers import (
 )
 from keras_t2t.layers.composite import split_seed
 from keras_t2t.layers.encoder import FLAVORS, drop_path_rates
-from keras_t2t.layers.validation import one_of, pair, positive_int, rate
-from keras_t2t.models.arrangement import ArrangedModel
+from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
+from keras_t2t.preprocessing_layer import PreprocessedImages
+from keras_t2t.rewrite.arranged_model import ArrangedModel
+from keras_t2t.validation import one_of, pair, positive_int, rate
 
 TOKEN_MIXERS = ("performer", "transformer", "convolution", "patch")
 SOFT_SPLITS = ((7, 4, 2), (3, 2, 1), (3, 2, 1))
@@ -53,7 +54,7 @@ def T2TViT(
 ):
     """Builds a T2T-ViT, a functional `keras.Model`. The defaults are those of T2T-ViT-14.
 
-    Called itself, the model takes short cuts (see `keras_t2t.models.arrangement`); any other model
+    Called itself, the model takes short cuts (see `keras_t2t.rewrite.arranged_model`); any other model
     made of its graph computes it layer by layer.
 
     The layers of the graph are named `soft_split_0`, `t2t_block_0`, `soft_split_1`, ...,

@@ -9,7 +9,7 @@ from pathlib import Path
 import jsonargparse
 
 from keras_t2t.data.augment import Augmentation
-from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training.loop import TrainingInterrupted
 from keras_t2t.training.recipe import RECIPES, Recipe
 from keras_t2t.training.trainer import MODEL_FILE, Options, find_recipe, train

@@ -11,7 +11,7 @@ import re
 from typing import Any
 
 from keras_t2t.data.augment import Augmentation
-from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing
+from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 
 @dataclasses.dataclass(frozen=True)

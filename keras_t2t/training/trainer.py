@@ -10,8 +10,8 @@ import keras
 import yaml
 
 from keras_t2t.data.augment import Augmentation
-from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.files import replacing
+from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training import loop, state
 from keras_t2t.training.build import build_model, compiled
 from keras_t2t.training.checkpoints import Checkpoints

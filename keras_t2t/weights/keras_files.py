@@ -14,10 +14,11 @@ import h5py
 import keras
 import numpy as np
 
-from keras_t2t.data.preprocessing import Preprocessing, carried_preprocessing
 from keras_t2t.files import replacing
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
 from keras_t2t.models.variants import VARIANTS
+from keras_t2t.preprocessing import Preprocessing
+from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.weights.checkpoint import NOTES
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.unfilled import build_unfilled

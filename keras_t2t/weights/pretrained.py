@@ -7,9 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_t2t.data.preprocessing import PREPROCESSING, Preprocessing, carried_preprocessing
 from keras_t2t.layers import TokenPooling
 from keras_t2t.models.variants import VARIANTS, with_defaults
+from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
+from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.weights.checkpoint import (
     import_torch,
     read_checkpoint,

@@ -4,7 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_t2t.data.preprocessing import PREPROCESSING
+from keras_t2t.preprocessing import PREPROCESSING
 
 BASE_ADDRESS = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 BASE_ADDRESS_VARIABLE = "KERAS_T2T_WEIGHTS_URL"

@@ -3,8 +3,8 @@
 import keras
 import numpy as np
 
-from keras_t2t.data.preprocessing import PreprocessedImages
 from keras_t2t.models.variants import VARIANTS
+from keras_t2t.preprocessing_layer import PreprocessedImages
 from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.unfilled import build_unfilled
 

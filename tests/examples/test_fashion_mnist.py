@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 import keras_t2t
-from keras_t2t.evaluate import evaluate
+from keras_t2t.inference.evaluate import evaluate
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 

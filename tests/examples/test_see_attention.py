@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 import sklearn.datasets
-from inspection.small_models import small_model
 from PIL import Image
+
+from tests.inspection.small_models import small_model
 
 PATH = Path(__file__).resolve().parents[2] / "examples/see_attention.py"
 PHOTO = Path(sklearn.datasets.__file__).parent / "images/flower.jpg"

@@ -12,7 +12,7 @@ from PIL import Image
 
 import keras_t2t.cli
 from keras_t2t.cli import main
-from keras_t2t.data.preprocessing import PreprocessedImages, model_preprocessing
+from keras_t2t.preprocessing_layer import PreprocessedImages, model_preprocessing
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 NAMES = ["ant", "bee", "cat", "dog"]

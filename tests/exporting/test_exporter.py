@@ -5,10 +5,10 @@ import json
 import keras
 import numpy as np
 import pytest
-from exporting.trained import SHAPE, inputs, trained_model
 
 import keras_t2t
 from keras_t2t.exporting import exporter
+from tests.exporting.trained import SHAPE, inputs, trained_model
 
 tensorflow = pytest.mark.tensorflow
 

@@ -4,13 +4,13 @@ import zipfile
 
 import flatbuffers
 import numpy as np
-import parity
 import pytest
-from exporting.trained import inputs, photos, trained_model
-from reference_weights import reference_images
 
 import keras_t2t
 from keras_t2t.exporting.litert import operations, xnnpack_partitions
+from tests import parity
+from tests.exporting.trained import inputs, photos, trained_model
+from tests.fixtures.reference_weights import reference_images
 
 pytestmark = pytest.mark.tensorflow
 pytest.importorskip("ai_edge_litert")

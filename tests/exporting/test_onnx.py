@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
-from exporting.trained import inputs, photos, trained_model
 
 import keras_t2t
+from tests.exporting.trained import inputs, photos, trained_model
 
 pytestmark = pytest.mark.tensorflow
 onnx = pytest.importorskip("onnx")

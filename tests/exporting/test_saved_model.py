@@ -8,13 +8,13 @@ from unittest import mock
 
 import numpy as np
 import pytest
-from exporting.trained import inputs, photos, trained_model
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
 import keras_t2t
-from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.preprocessing import Preprocessing
+from tests.exporting.trained import inputs, photos, trained_model
 
 pytestmark = pytest.mark.tensorflow
 

@@ -3,7 +3,6 @@
 import keras
 import numpy as np
 import pytest
-from inspection.small_models import images, small_model
 from keras import ops
 
 from keras_t2t.inspection import (
@@ -13,6 +12,7 @@ from keras_t2t.inspection import (
     on_grid,
     token_grid,
 )
+from tests.inspection.small_models import images, small_model
 
 
 def array(tensor):

@@ -2,15 +2,15 @@
 
 import keras
 import numpy as np
-import parity
 import pytest
-from inspection.operation_counters import count_macs
-from inspection.small_models import images, small_model
 
 import keras_t2t
 from keras_t2t.inspection import complexity, summary_table
 from keras_t2t.inspection.published import VARIANTS
 from keras_t2t.weights.published import PUBLISHED
+from tests import parity
+from tests.inspection.operation_counters import count_macs
+from tests.inspection.small_models import images, small_model
 
 # Linear layers and convolutions at 224 px, 1e9, as measured for a pull request to timm (2364).
 DENSE_MACS = {

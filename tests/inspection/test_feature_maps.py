@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from inspection.small_models import images, small_model
 from keras import ops
 
 import keras_t2t
 from keras_t2t.inspection import dead_channels, feature_maps, feature_pyramid
+from tests.inspection.small_models import images, small_model
 
 
 def numpy_of(model, tensor, x):

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-from inspection.small_models import images
 from matplotlib.image import AxesImage
 from matplotlib.patches import Rectangle
 
@@ -15,6 +14,7 @@ from keras_t2t.inspection import (
     save_figure,
 )
 from keras_t2t.inspection.published import OTHERS, VARIANTS
+from tests.inspection.small_models import images
 
 
 def drawn(axis):

@@ -10,13 +10,13 @@ import keras
 import numpy as np
 import pytest
 import sklearn.datasets
-from inspection.small_models import images, small_model
 from PIL import Image
 
 from keras_t2t import model_preprocessing
 from keras_t2t.cli import main
+from keras_t2t.inference.predict import predict_images
 from keras_t2t.inspection import attention_maps, complexity, visualize
-from keras_t2t.predict import predict_images
+from tests.inspection.small_models import images, small_model
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 PHOTO = PHOTOS / "flower.jpg"

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 import pytest
-from gradients import gradients
 from keras import ops
 
 from keras_t2t.layers import PerformerAttention, SelfAttention
+from tests.gradients import gradients
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
 

@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from gradients import gradients
 from keras import ops
-from layers.tensor_sizes import largest_tensor
 
 from keras_t2t.layers import SelfAttention, attention, chunked_attention
+from tests.gradients import gradients
+from tests.layers.tensor_sizes import largest_tensor
 
 
 @pytest.fixture

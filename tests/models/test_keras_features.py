@@ -4,7 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from models.test_t2t_vit import images, small
+from tests.models.test_t2t_vit import images, small
 
 MIXERS = ("performer", "transformer", "convolution", "patch")
 

@@ -2,13 +2,13 @@
 
 import keras
 import numpy as np
-import parity
 import pytest
 from keras import ops
 
 import keras_t2t
 from keras_t2t.models.variants import FACTORIES, VARIANTS
 from keras_t2t.weights.unfilled import build_unfilled
+from tests import parity
 
 SMALL = {
     "input_shape": (28, 28, 1),

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import keras
 import pytest
-from inspection.small_models import small_model
 
 from keras_t2t.inspection import complexity
+from tests.inspection.small_models import small_model
 
 SCRIPTS = Path(__file__).parents[2] / "scripts"
 sys.path.append(str(SCRIPTS))

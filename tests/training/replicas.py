@@ -13,7 +13,7 @@ import sys
 import numpy as np
 
 from keras_t2t.data.augment import Augmentation
-from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training import Recipe, TrainingInterrupted, train
 from keras_t2t.training.distribution import choose_devices
 

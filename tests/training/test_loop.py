@@ -9,9 +9,9 @@ import signal
 import keras
 import numpy as np
 import pytest
-from training import tiny
 
 from keras_t2t.training import LossNotFinite, TrainingInterrupted, checkpoints, loop, state
+from tests.training import tiny
 
 EPOCHS = 3
 

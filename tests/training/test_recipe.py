@@ -4,7 +4,6 @@ import dataclasses
 
 import keras
 import pytest
-from training.replicas import MODEL, recipe
 
 from keras_t2t.training import (
     Options,
@@ -19,6 +18,7 @@ from keras_t2t.training import (
 from keras_t2t.training.build import build_model, compiled, make_schedule
 from keras_t2t.training.command import parse
 from keras_t2t.training.recipe import RECIPES
+from tests.training.replicas import MODEL, recipe
 
 REQUIRED = ["--data", "photos", "--out", "runs/a"]
 

@@ -13,7 +13,6 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
-from training.replicas import data, recipe
 
 import keras_t2t
 from keras_t2t.cli import main
@@ -26,6 +25,7 @@ from keras_t2t.training import (
     save_recipe,
     train,
 )
+from tests.training.replicas import data, recipe
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -190,7 +190,7 @@ def test_mirrored_in_half_precision(tmp_path):
     """Two logical devices; in a process of its own, whose CPU is not split yet."""
     code = """
 import sys
-from training.replicas import data, recipe
+from tests.training.replicas import data, recipe
 from keras_t2t.training import train
 chosen = recipe(epochs=2, precision="mixed_float16")
 model, history = train(chosen, data(), sys.argv[1], devices=2, verbose=0)

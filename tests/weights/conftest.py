@@ -7,11 +7,11 @@ import re
 import threading
 
 import pytest
-from parity import reference_state_dict
 
 import keras_t2t
 from keras_t2t.weights import download
 from keras_t2t.weights.published import find
+from tests.parity import reference_state_dict
 
 
 @pytest.fixture(scope="session")

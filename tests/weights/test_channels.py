@@ -2,10 +2,10 @@
 
 import keras
 import numpy as np
-import parity
 import pytest
 
 import keras_t2t
+from tests import parity
 
 LOGITS = {"classifier_activation": None}
 

@@ -8,7 +8,6 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import parity
 import pytest
 import sklearn.datasets
 from keras import ops
@@ -21,6 +20,7 @@ from keras_t2t.weights.checkpoint import read_checkpoint, write_checkpoint
 from keras_t2t.weights.convert import infer_variant
 from keras_t2t.weights.pretrained import SUFFIXES
 from keras_t2t.weights.variant import published_variant
+from tests import parity
 
 torch = pytest.importorskip("torch")
 

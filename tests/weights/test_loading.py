@@ -2,7 +2,6 @@
 
 import keras
 import numpy as np
-import parity
 import pytest
 import torch
 from keras import ops
@@ -12,6 +11,7 @@ from keras_t2t.models.variants import VARIANTS
 from keras_t2t.weights.loading import published_state_dict
 from keras_t2t.weights.positions import resize_positions
 from keras_t2t.weights.unfilled import build_unfilled
+from tests import parity
 
 UNTESTED = "84.2_T2T_ViT_24.pth.tar"
 

@@ -9,9 +9,7 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import parity
 import pytest
-from reference_weights import reference_array
 
 import keras_t2t
 from keras_t2t.weights import keras_files, pretrained
@@ -19,6 +17,8 @@ from keras_t2t.weights.checkpoint import write_checkpoint
 from keras_t2t.weights.download import DownloadError, cache_folder
 from keras_t2t.weights.positions import resize_positions
 from keras_t2t.weights.published import PUBLISHED
+from tests import parity
+from tests.fixtures.reference_weights import reference_array
 
 torch = pytest.importorskip("torch")
 
@@ -150,7 +150,8 @@ class NoTorch:
             raise ImportError(f"No module named {name!r}")
 
 sys.meta_path.insert(0, NoTorch())
-import numpy as np, parity, keras_t2t
+import numpy as np, keras_t2t
+from tests import parity
 found = keras_t2t.published_state_dict(keras_t2t.T2TViT7(weights="imagenet"))
 for key, array in parity.reference_state_dict("t2t_vit_7").items():
     np.testing.assert_array_equal(found[key], array)
@@ -159,9 +160,9 @@ for key, array in parity.reference_state_dict("t2t_vit_7").items():
 
 @pytest.mark.tensorflow  # once is enough
 def test_torch_is_needed_once(server, tmp_path):
-    path = [str(ROOT), str(ROOT / "tests"), str(ROOT / "tests" / "data")]
+
     # Of the two backends that do without torch, the one that is imported faster.
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(path), "KERAS_BACKEND": "jax"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "KERAS_BACKEND": "jax"}
     child = [sys.executable, "-c", WITHOUT_TORCH]
 
     failed = subprocess.run(child, env=environment, capture_output=True, text=True)

@@ -1,9 +1,9 @@
 """The table of published weights is consistent, and its lookup says what exists."""
 
 import pytest
-from parity import SPEC
 
 from keras_t2t.weights.published import BASE_ADDRESS, PUBLISHED, address, find
+from tests.parity import SPEC
 
 
 def test_every_published_file_stands_once():

@@ -2,21 +2,21 @@
 
 import keras
 import numpy as np
-import parity
 import pytest
-from exporting.trained import SHAPE, inputs, trained_model, with_weights
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from keras_t2t import T2TViT, create, load_checkpoint
-from keras_t2t.exporting.arrangement import (
+from keras_t2t.layers import SoftSplit, TokenPooling
+from keras_t2t.rewrite.exported import (
     ArrangedEncoderBlock,
     ArrangedSoftSplit,
     ClassTokenBlock,
     arrange,
 )
-from keras_t2t.exporting.rebuilding import for_inference
-from keras_t2t.layers import SoftSplit, TokenPooling
+from keras_t2t.rewrite.rebuilding import for_inference
+from tests import parity
+from tests.exporting.trained import SHAPE, inputs, trained_model, with_weights
 
 pytestmark = pytest.mark.tensorflow
 

@@ -13,12 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 import keras_t2t
-from keras_t2t.data.preprocessing import (
-    PreprocessedImages,
-    Preprocessing,
-    model_preprocessing,
-    preprocess_input,
-)
+from keras_t2t.preprocessing import Preprocessing, preprocess_input
+from keras_t2t.preprocessing_layer import PreprocessedImages, model_preprocessing
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

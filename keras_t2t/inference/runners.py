@@ -8,9 +8,9 @@ from pathlib import Path
 import keras
 import numpy as np
 
-from keras_t2t.data.preprocessing import carried_preprocessing
-from keras_t2t.exporting.metadata import NAME, Metadata
-from keras_t2t.exporting.rebuilding import output_of
+from keras_t2t.inference.metadata import NAME, Metadata
+from keras_t2t.preprocessing_layer import carried_preprocessing
+from keras_t2t.rewrite.rebuilding import output_of
 
 
 def open_runner(source, threads=None):

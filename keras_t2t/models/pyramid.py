@@ -2,8 +2,8 @@
 
 import keras
 
-from keras_t2t.inspection.graph import encoder_blocks, t2t_blocks, token_grid
 from keras_t2t.layers import SoftSplit
+from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
 
 
 def feature_pyramid(model):

@@ -13,8 +13,8 @@ from keras_t2t.data import sources
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.decoding import BadImageError, naming_bad_images
 from keras_t2t.data.pipeline import evaluation_batches, training_batches
-from keras_t2t.data.preprocessing import Preprocessing
 from keras_t2t.data.sources import open_source
+from keras_t2t.preprocessing import Preprocessing
 
 SMALL = Preprocessing(8, 8, (0.5,) * 3, (0.25,) * 3, crop_fraction=None, interpolation="bilinear")
 GREY = Preprocessing(8, 8, (0.5,), (0.25,), crop_fraction=None)

@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 
-from keras_t2t.layers.validation import positive_int
+from keras_t2t.validation import positive_int
 
 
 def evaluate(predictor, data, batch_size=64):

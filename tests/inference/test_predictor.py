@@ -3,11 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from exporting.trained import inputs, photos, trained_model
 from PIL import Image
 
 import keras_t2t
-from keras_t2t.evaluate import evaluate
+from keras_t2t.inference.evaluate import evaluate
+from tests.exporting.trained import inputs, photos, trained_model
 
 tensorflow = pytest.mark.tensorflow
 NAMES = ["ant", "bee", "cat", "dog", "eel", "fox"]

@@ -16,9 +16,9 @@ from PIL import Image
 import keras_t2t
 from keras_t2t import T2TViT
 from keras_t2t.cli import main
-from keras_t2t.data.preprocessing import PreprocessedImages, model_preprocessing
+from keras_t2t.inference.predict import find_images, predict_images
 from keras_t2t.models import variants
-from keras_t2t.predict import find_images, predict_images
+from keras_t2t.preprocessing_layer import PreprocessedImages, model_preprocessing
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 
@@ -338,7 +338,7 @@ def test_ctrl_c_ends_quietly(model_file, folder, monkeypatch, capsys):
     def predict_images(*args, **kwargs):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keras_t2t.predict.predict_images", predict_images)
+    monkeypatch.setattr("keras_t2t.inference.predict.predict_images", predict_images)
     assert main(["predict", str(folder), "--model", model_file]) == 130
     assert capsys.readouterr() == ("", "")
 

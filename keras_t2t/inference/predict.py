@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from keras_t2t.exporting.predictor import Predictor
+from keras_t2t.inference.predictor import Predictor
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 

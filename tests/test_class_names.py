@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_t2t.data.class_names import class_names, decode_predictions
+from keras_t2t.class_names import class_names, decode_predictions
 
 
 def test_imagenet_is_in_the_order_of_the_data_set():

@@ -7,7 +7,6 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_t2t.exporting.rebuilding import functional, is_quantized, rebuilt
 from keras_t2t.layers import (
     ClassToken,
     EncoderBlock,
@@ -17,6 +16,7 @@ from keras_t2t.layers import (
     T2TBlock,
     TokenPooling,
 )
+from keras_t2t.rewrite.rebuilding import functional, is_quantized, rebuilt
 
 # In the names of the Performer's linear layers whose inputs or outputs have no range to speak of:
 # they stand in an exponent, or are weighted by exponentials.

@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from keras_t2t.exporting.metadata import classes_of
-from keras_t2t.exporting.runners import open_runner
-from keras_t2t.layers.validation import positive_int
+from keras_t2t.inference.metadata import classes_of
+from keras_t2t.inference.runners import open_runner
+from keras_t2t.validation import positive_int
 
 
 class Predictor:

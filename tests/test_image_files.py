@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from keras_t2t.data.image_files import load_image
+from keras_t2t.image_files import load_image
 
 RED = (200, 30, 40)
 

@@ -4,7 +4,7 @@ import keras
 from keras import ops
 
 from keras_t2t.layers import EncoderBlock, SoftSplit, T2TBlock, TokenPooling
-from keras_t2t.layers.folded import folds, split_linear
+from keras_t2t.rewrite.soft_split_linear import folds, split_linear
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

@@ -3,10 +3,11 @@
 import keras
 import numpy as np
 import pytest
-from gradients import gradients
-from inspection.operation_counters import count_macs
-from inspection.small_models import images, small_model
 from keras import ops
+
+from tests.gradients import gradients
+from tests.inspection.operation_counters import count_macs
+from tests.inspection.small_models import images, small_model
 
 CASES = (
     {},

@@ -3,8 +3,8 @@
 import dataclasses
 import json
 
-from keras_t2t.data.class_names import class_names
-from keras_t2t.data.preprocessing import Preprocessing
+from keras_t2t.class_names import class_names
+from keras_t2t.preprocessing import Preprocessing
 
 # The name under which files carry it: an asset of a SavedModel, a file packed into a LiteRT model,
 # a property of an ONNX model.

@@ -1,0 +1,1 @@
+"""Asking a trained model, whatever file it is in: prediction and evaluation."""

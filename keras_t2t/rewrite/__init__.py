@@ -1,0 +1,1 @@
+"""Equal, faster forms of parts of the graph."""
