@@ -428,7 +428,7 @@ def _show_batch(arguments):
     from keras_t2t.data.show import show_batch
     from keras_t2t.data.sources import open_source
     from keras_t2t.files import replacing
-    from keras_t2t.training.trainer import find_recipe
+    from keras_t2t.training.recipe import find_recipe
 
     recipe = find_recipe(arguments.recipe)
     source = open_source(arguments.data, "train", arguments.data_dir, arguments.manual_dir)

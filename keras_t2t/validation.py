@@ -55,3 +55,18 @@ def static_shape(layer, shape, axes):
             f"{layer.name}: expected an input of shape ({', '.join(axes)}), all but the batch "
             f"known when the layer is built. Received: {tuple(shape)}"
         )
+
+
+def fields(instance, expected, right, *names):
+    """Raises a ValueError unless `right(value)` for each of these fields of a dataclass.
+
+    Args:
+        instance: The dataclass instance.
+        expected: What the values are expected to be, for the message.
+        right: Function from a value to whether it is right.
+        *names: Names of the fields.
+    """
+    for name in names:
+        value = getattr(instance, name)
+        if not right(value):
+            raise ValueError(f"{name}: expected {expected}, got {value!r}")

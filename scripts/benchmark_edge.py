@@ -29,7 +29,7 @@ from keras_t2t.exporting.onnx import write_onnx
 from keras_t2t.exporting.serving import serving_model
 from keras_t2t.inference.metadata import Metadata
 from keras_t2t.inference.runners import open_runner
-from keras_t2t.rewrite.rebuilding import for_inference
+from keras_t2t.rewrite.export import for_inference
 
 ONNX, PLAIN = "ONNX Runtime float32", "ONNX Runtime, plain graph"
 PRECISIONS = ("float32", "float16", "dynamic_int8", "int8")

@@ -42,7 +42,7 @@ def export(
 ):
     """Exports a model for servers (SavedModel), the edge (LiteRT) or any runtime (ONNX).
 
-    The file computes the same in an arrangement of its own: see `keras_t2t.rewrite.exported`.
+    The file computes the same in another form: see `keras_t2t.rewrite.export.fold`.
     It is loaded again and held against the model before it takes its name, and what was found is
     printed and written beside it, as `NAME.json`. `keras_t2t.Predictor` runs it.
 
@@ -110,8 +110,8 @@ def export(
         )
     # Here, because they bring TensorFlow.
     from keras_t2t.exporting.serving import serving_model
-    from keras_t2t.rewrite.exported import arrange
-    from keras_t2t.rewrite.rebuilding import for_inference, is_quantized
+    from keras_t2t.rewrite.export import fold, for_inference
+    from keras_t2t.rewrite.graph import is_quantized
 
     input_shape = _image_shape(model)
     preprocessing = carried_preprocessing(model)
@@ -144,7 +144,7 @@ def export(
     if images is None:
         inputs, source = bundled_inputs(input_shape, preprocessing), "bundled Fashion-MNIST"
     inputs = prepared(inputs, preprocessing, input_shape)
-    network = serving_model(arrange(reference), metadata)
+    network = serving_model(fold(reference), metadata)
 
     found = {"format": format, "precision": precision, "batch_size": batch or "dynamic"}
     with replacing(path, overwrite) as temporary:

@@ -10,7 +10,7 @@ import tensorflow as tf
 
 from keras_t2t.exporting.litert_metadata import with_metadata
 from keras_t2t.exporting.saved_model import write_saved_model
-from keras_t2t.rewrite.exported import UNBOUNDED
+from keras_t2t.rewrite.formulas import UNBOUNDED
 
 SIGNATURE = "serving_default"
 

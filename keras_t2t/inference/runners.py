@@ -10,7 +10,7 @@ import numpy as np
 
 from keras_t2t.inference.metadata import NAME, Metadata
 from keras_t2t.preprocessing_layer import carried_preprocessing
-from keras_t2t.rewrite.rebuilding import output_of
+from keras_t2t.rewrite import output_of
 
 
 def open_runner(source, threads=None):

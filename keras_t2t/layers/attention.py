@@ -6,7 +6,7 @@ import keras
 from keras import ops
 
 from keras_t2t.layers.chunked_attention import chunked_attention
-from keras_t2t.layers.composite import CompositeLayer, is_plain, on_tokens, split_seed
+from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.squeeze_excite import SqueezeExcite
 from keras_t2t.validation import positive_int, positive_number, rate
 
@@ -102,18 +102,9 @@ class SelfAttention(CompositeLayer):
         """Creates what `query_key_value` computes with."""
         self.qkv = self.linear(3 * dim, input_shape, "qkv", use_bias=self.qkv_bias, seed=seed)
 
-    def query_key_value(self, inputs, class_token_only=False):
-        """Queries, keys and values of the input, each `(batch, tokens, dim)`.
-
-        With `class_token_only` there is but one query.
-        """
-        if class_token_only and is_plain(self.qkv) and not self.qkv_bias:
-            kernel = ops.cast(self.qkv.kernel, inputs.dtype)
-            query, rest = kernel[:, : kernel.shape[1] // 3], kernel[:, kernel.shape[1] // 3 :]
-            rest = on_tokens(lambda x: ops.matmul(x, rest), inputs)
-            return ops.matmul(inputs[:, :1], query), *ops.split(rest, 2, axis=-1)
-        query, key, value = ops.split(on_tokens(self.qkv, inputs), 3, axis=-1)
-        return query[:, :1] if class_token_only else query, key, value
+    def query_key_value(self, inputs):
+        """Queries, keys and values of the input, each `(batch, tokens, dim)`."""
+        return ops.split(on_tokens(self.qkv, inputs), 3, axis=-1)
 
     def attention(self, query, key):
         """The attention of each token to every other: `(batch, heads, tokens, tokens)`."""
@@ -139,13 +130,12 @@ class SelfAttention(CompositeLayer):
             query = ops.take(query, queries, axis=1)
         return self.attention(query, key)
 
-    def call(self, inputs, training=False, class_token_only=False):
-        return self.mix(*self.query_key_value(inputs, class_token_only), training)
+    def call(self, inputs, training=False):
+        return self.attend(*self.query_key_value(inputs), training)
 
-    def mix(self, query, key, value, training=False):
+    def attend(self, query, key, value, training=False):
         """What `call` gives for these queries, keys and values, each `(batch, tokens, dim)`."""
-        x = self.weighted_values(query, key, value, training)
-        x = on_tokens(self.projection, x)
+        x = on_tokens(self.projection, self.weighted_values(query, key, value, training))
         if self.squeeze_excite:
             x = self.excite(x)
         x = self.output_dropout(x, training=training)
@@ -295,33 +285,13 @@ class PerformerAttention(CompositeLayer):
         weights = ops.matmul(query_features, ops.transpose(key_features, (0, 2, 1))) / total
         return ops.expand_dims(weights, 1)
 
-    def call(self, inputs, training=False, fold_projection=False):
-        parts = ops.split(on_tokens(self.kqv, inputs), 3, axis=-1)
-        return self.mix(*parts, training, fold_projection)
-
-    def mix(self, key, query, value, training=False, fold_projection=False):
-        """What `call` gives for these keys, queries and values, each `(batch, tokens, dim)`.
-
-        With `fold_projection`, the projection is that of the sums of values that the tokens share,
-        in place of each token's: the same, by fewer products where there are more tokens than
-        random features. Not where it is quantised or has LoRA.
-        """
+    def call(self, inputs, training=False):
+        key, query, value = ops.split(on_tokens(self.kqv, inputs), 3, axis=-1)
         query_features, key_features, total = self.quotient(query, key)
-        weighted = ops.matmul(
-            ops.transpose(key_features, (0, 2, 1)), ops.cast(value, self.stable_dtype)
-        )
-        if fold_projection and is_plain(self.projection):
-            kernel, bias = (
-                ops.cast(variable, weighted.dtype)
-                for variable in (self.projection.kernel, self.projection.bias)
-            )
-            weighted = on_tokens(lambda x: ops.matmul(x, kernel), weighted)
-            y = ops.matmul(query_features, weighted) / total + bias
-            y = ops.cast(y, self.compute_dtype)
-        else:
-            y = ops.cast(ops.matmul(query_features, weighted) / total, self.compute_dtype)
-            y = on_tokens(self.projection, y)
-        return value + self.output_dropout(y, training=training)
+        key_features = ops.transpose(key_features, (0, 2, 1))
+        weighted = ops.matmul(key_features, ops.cast(value, self.stable_dtype))
+        y = ops.cast(ops.matmul(query_features, weighted) / total, self.compute_dtype)
+        return value + self.output_dropout(on_tokens(self.projection, y), training=training)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from keras_t2t.layers.dropout import Dropout
+from keras_t2t.compat import sublayers
 
 
 def on_tokens(layer, x):
@@ -15,15 +15,6 @@ def on_tokens(layer, x):
     """
     y = layer(ops.reshape(x, (-1, x.shape[-1])))
     return ops.reshape(y, (-1, *ops.shape(x)[1:-1], y.shape[-1]))
-
-
-def is_plain(linear):
-    """Whether a linear layer is no more than its kernel and bias, so that these may be read."""
-    return (
-        type(linear) is keras.layers.Dense
-        and linear.quantization_mode is None
-        and not linear.lora_enabled
-    )
 
 
 def split_seed(seed, count):
@@ -79,14 +70,16 @@ class CompositeLayer(keras.layers.Layer):
 
     def dropout(self, rate, name, seed=None, noise_shape=None):
         """A Dropout layer."""
-        return Dropout(rate, noise_shape=noise_shape, seed=seed, dtype=self.dtype_policy, name=name)
+        return keras.layers.Dropout(
+            rate, noise_shape=noise_shape, seed=seed, dtype=self.dtype_policy, name=name
+        )
 
     def get_config(self):
         config = {**super().get_config(), "seed": self.seed}
         # Quantisation changes the policy of single parts; only this layer can say so on reloading.
         quantized = {
             part.path: part.dtype_policy
-            for part in self._flatten_layers(include_self=False)
+            for part in sublayers(self)
             if part.quantization_mode is not None
         }
         if quantized:

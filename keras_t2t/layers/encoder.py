@@ -14,8 +14,26 @@ FLAVORS = ("plain", "squeeze_excite", "ghost")
 
 
 def drop_path_rates(drop_path_rate, depth):
-    """The stochastic depth of each block: a line from 0 to `drop_path_rate`."""
+    """The stochastic depth of each block, rising linearly from 0 to `drop_path_rate`."""
     return [float(value) for value in np.linspace(0.0, drop_path_rate, depth)]
+
+
+def encoder_blocks(depth, drop_path_rate, seed, name, **arguments):
+    """The blocks of an encoder, whose stochastic depth rises linearly to `drop_path_rate`.
+
+    Args:
+        depth: Int, number of blocks.
+        drop_path_rate: Float in [0, 1), stochastic depth of the last block.
+        seed: Int or `None`, from which each block gets a seed of its own.
+        name: String, the blocks' names without their index.
+        **arguments: Other arguments of `EncoderBlock`.
+    """
+    rates = drop_path_rates(rate(drop_path_rate, "drop_path_rate"), positive_int(depth, "depth"))
+    seeds = split_seed(seed, depth)
+    return [
+        EncoderBlock(drop_path_rate=rates[i], seed=seeds[i], name=f"{name}_{i}", **arguments)
+        for i in range(depth)
+    ]
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
@@ -99,9 +117,8 @@ class EncoderBlock(CompositeLayer):
             for name, seed in (("drop_path1", seeds[2]), ("drop_path2", seeds[3]))
         )
 
-    def call(self, inputs, training=False, class_token_only=False):
-        x = self.attention(self.norm1(inputs), training=training, class_token_only=class_token_only)
-        inputs = inputs[:, :1] if class_token_only else inputs
+    def call(self, inputs, training=False):
+        x = self.attention(self.norm1(inputs), training=training)
         x = inputs + self.drop_path1(x, training=training)
         y = self.mlp(self.norm2(x), training=training)
         return x + self.drop_path2(y, training=training)
@@ -149,10 +166,9 @@ class DenseEncoderBlock(EncoderBlock):
         seed = split_seed(self.seed, 5)[4]
         self.growth = self.linear(self.growth_rate, input_shape, "growth", seed=seed)
 
-    def call(self, inputs, training=False, class_token_only=False):
-        x = super().call(inputs, training=training, class_token_only=class_token_only)
-        inputs = inputs[:, :1] if class_token_only else inputs
-        return ops.concatenate((inputs, on_tokens(self.growth, x)), axis=-1)
+    def call(self, inputs, training=False):
+        x = on_tokens(self.growth, super().call(inputs, training=training))
+        return ops.concatenate((inputs, x), axis=-1)
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + self.growth_rate)
@@ -199,8 +215,8 @@ class Encoder(CompositeLayer):
         **kwargs,
     ):
         super().__init__(seed=seed, **kwargs)
-        self.depth = positive_int(depth, "depth")
-        self.drop_path_rate = rate(drop_path_rate, "drop_path_rate")
+        self.depth = depth
+        self.drop_path_rate = drop_path_rate
         self.block_arguments = {
             "num_heads": num_heads,
             "mlp_ratio": mlp_ratio,
@@ -210,22 +226,9 @@ class Encoder(CompositeLayer):
             "attention_dropout_rate": attention_dropout_rate,
             "flavor": flavor,
         }
-        self.blocks = [
-            EncoderBlock(
-                **self.block_arguments,
-                drop_path_rate=block_rate,
-                seed=block_seed,
-                dtype=self.dtype_policy,
-                name=f"block_{index}",
-            )
-            for index, (block_rate, block_seed) in enumerate(
-                zip(
-                    drop_path_rates(self.drop_path_rate, self.depth),
-                    split_seed(seed, self.depth),
-                    strict=True,
-                )
-            )
-        ]
+        self.blocks = encoder_blocks(
+            depth, drop_path_rate, seed, "block", dtype=self.dtype_policy, **self.block_arguments
+        )
 
     def build(self, input_shape):
         for block in self.blocks:

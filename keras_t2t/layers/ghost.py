@@ -44,13 +44,13 @@ class GhostAttention(SelfAttention):
             for name, seed in zip(("query", "key", "value"), seeds[3:], strict=True)
         )
 
-    def query_key_value(self, inputs, class_token_only=False):
+    def query_key_value(self, inputs):
         parts = (
-            (self.query, self.cheap_query, inputs[:, :1] if class_token_only else inputs),
-            (self.key, self.cheap_key, inputs),
-            (self.value, self.cheap_value, inputs),
+            (self.query, self.cheap_query),
+            (self.key, self.cheap_key),
+            (self.value, self.cheap_value),
         )
-        computed = [(on_tokens(linear, x), cheap) for linear, cheap, x in parts]
+        computed = [(on_tokens(linear, inputs), cheap) for linear, cheap in parts]
         return [ops.concatenate((x, x * cheap), axis=-1) for x, cheap in computed]
 
 

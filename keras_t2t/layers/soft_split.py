@@ -45,40 +45,15 @@ class SoftSplit(keras.layers.Layer):
 
     def call(self, inputs):
         _, rows, columns, _ = self.compute_output_shape(inputs.shape)
-        (pad_height, pad_width), channels = self.padding, inputs.shape[-1]
-        # Only whole cells of `stride` pixels are cut, so that every later step is a reshape or a
-        # slice of stride 1: no runtime has to gather, and an exported graph stays in one piece.
-        (cells_high, extra_height), (cells_wide, extra_width) = (
-            self._cells(axis, inputs.shape[1 + axis], count)
-            for axis, count in enumerate((rows, columns))
-        )
-        x = ops.pad(
-            inputs,
-            (
-                (0, 0),
-                (pad_height, max(extra_height - pad_height, 0)),
-                (pad_width, max(extra_width - pad_width, 0)),
-                (0, 0),
-            ),
-        )
-        (kernel_height, kernel_width), (stride_height, stride_width) = (
-            self.kernel_size,
-            self.strides,
-        )
-        x = x[:, : cells_high * stride_height, : cells_wide * stride_width]
-        height = cells_high * stride_height
-        x = ops.reshape(x, (-1, height, cells_wide, stride_width * channels))
-        x = _join_neighbours(x, axis=2, count=columns, size=kernel_width * channels)
-        x = ops.reshape(x, (-1, cells_high, stride_height, columns, kernel_width * channels))
-        x = ops.transpose(x, (0, 1, 3, 2, 4))
-        x = ops.reshape(x, (-1, cells_high, columns, stride_height * kernel_width * channels))
-        return _join_neighbours(x, axis=1, count=rows, size=kernel_height * kernel_width * channels)
-
-    def _cells(self, axis, length, count):
-        """How many cells `count` patches reach over, and the zeros that are missing for them."""
-        kernel, stride = self.kernel_size[axis], self.strides[axis]
-        cells = count - 1 + math.ceil(kernel / stride)
-        return cells, cells * stride - length
+        (pad_height, pad_width), (down, right) = self.padding, self.strides
+        x = ops.pad(inputs, ((0, 0), (pad_height, pad_height), (pad_width, pad_width), (0, 0)))
+        # One slice for each pixel of the kernel: of all patches, the pixel in this place.
+        pixels = [
+            x[:, row : row + rows * down : down, column : column + columns * right : right]
+            for row in range(self.kernel_size[0])
+            for column in range(self.kernel_size[1])
+        ]
+        return ops.concatenate(pixels, axis=-1)
 
     def compute_output_shape(self, input_shape):
         sizes = []
@@ -108,17 +83,6 @@ class SoftSplit(keras.layers.Layer):
             "strides": self.strides,
             "padding": self.padding,
         }
-
-
-def _join_neighbours(x, axis, count, size):
-    """Puts each cell beside the ones after it on `axis`, until `size` values stand together."""
-    width, shifted = x.shape[-1], []
-    for start in range(math.ceil(size / width)):
-        window = [slice(None)] * 4
-        window[axis] = slice(start, start + count)
-        window[3] = slice(min(width, size - start * width))
-        shifted.append(x[tuple(window)])
-    return ops.concatenate(shifted, axis=-1) if len(shifted) > 1 else shifted[0]
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")

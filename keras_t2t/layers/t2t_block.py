@@ -8,7 +8,7 @@ from keras import ops
 from keras_t2t.layers.attention import PerformerAttention, SelfAttention
 from keras_t2t.layers.composite import CompositeLayer, split_seed
 from keras_t2t.layers.mlp import MLP
-from keras_t2t.rewrite.soft_split_linear import split_norm_linear
+from keras_t2t.layers.soft_split import Restructurization
 from keras_t2t.validation import one_of, positive_int, positive_number, rate
 
 
@@ -80,27 +80,15 @@ class T2TBlock(CompositeLayer):
         self.norm2 = self.layer_norm(output_shape, "norm2")
         self.mlp = MLP(int(self.dim * self.mlp_ratio), seed=seeds[1], name="mlp", **common)
         self.mlp.build(output_shape)
+        self.restructurization = Restructurization(self.grid) if len(self.grid) == 2 else None
 
-    def call(self, inputs, training=False, soft_split=None, fold_projection=False):
-        options = {"training": training}
-        if self.token_mixer == "performer":
-            options["fold_projection"] = fold_projection
-        if soft_split is None:
-            x = inputs
-            if len(self.grid) == 2:
-                x = ops.reshape(x, (-1, math.prod(self.grid), x.shape[-1]))
-            x = self.attention(self.norm1(x), **options)
-        else:
-            x = split_norm_linear(inputs, soft_split, self.norm1, self.first_linear)
-            x = self.attention.mix(*ops.split(x, 3, axis=-1), **options)
+    def call(self, inputs, training=False):
+        x = inputs
+        if self.restructurization:
+            x = ops.reshape(x, (-1, math.prod(self.grid), x.shape[-1]))
+        x = self.attention(self.norm1(x), training=training)
         x = x + self.mlp(self.norm2(x), training=training)
-        return ops.reshape(x, (-1, *self.grid, self.dim)) if len(self.grid) == 2 else x
-
-    @property
-    def first_linear(self):
-        """The linear layer behind the first norm."""
-        performer = self.token_mixer == "performer"
-        return self.attention.kqv if performer else self.attention.qkv
+        return self.restructurization(x) if self.restructurization else x
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)

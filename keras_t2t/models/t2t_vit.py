@@ -7,17 +7,15 @@ import keras
 from keras_t2t.layers import (
     ClassToken,
     DenseEncoderBlock,
-    EncoderBlock,
     SinusoidPositions,
     SoftSplit,
     T2TBlock,
     TokenPooling,
 )
 from keras_t2t.layers.composite import split_seed
-from keras_t2t.layers.encoder import FLAVORS, drop_path_rates
+from keras_t2t.layers.encoder import FLAVORS, drop_path_rates, encoder_blocks
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 from keras_t2t.preprocessing_layer import PreprocessedImages
-from keras_t2t.rewrite.arranged_model import ArrangedModel
 from keras_t2t.validation import one_of, pair, positive_int, rate
 
 TOKEN_MIXERS = ("performer", "transformer", "convolution", "patch")
@@ -54,8 +52,7 @@ def T2TViT(
 ):
     """Builds a T2T-ViT, a functional `keras.Model`. The defaults are those of T2T-ViT-14.
 
-    Called itself, the model takes short cuts (see `keras_t2t.rewrite.arranged_model`); any other model
-    made of its graph computes it layer by layer.
+    It computes what its graph shows, layer by layer. `keras_t2t.fuse` makes a faster model of it.
 
     The layers of the graph are named `soft_split_0`, `t2t_block_0`, `soft_split_1`, ...,
     `projection`, `class_token`, `positions`, `encoder_block_0`, ..., `norm`, `token_pooling`,
@@ -112,147 +109,29 @@ def T2TViT(
     one_of(token_mixer, "token_mixer", TOKEN_MIXERS)
     one_of(flavor, "flavor", (*FLAVORS, "dense"))
     one_of(pooling, "pooling", (None, "token", "avg", "max"))
-    positive_int(embed_dim, "embed_dim")
-    positive_int(num_heads, "num_heads")
-    if embed_dim % num_heads:
+    if positive_int(embed_dim, "embed_dim") % positive_int(num_heads, "num_heads"):
         raise ValueError(
             "`embed_dim` must be divisible by `num_heads`. "
             f"Received: embed_dim={embed_dim}, num_heads={num_heads}"
         )
     rate(dropout_rate, "dropout_rate")
-    splits = _check_soft_splits(soft_splits, token_mixer)
-    inputs, images = _input(input_shape, input_tensor, splits)
-    if preprocessing is not None:
-        if isinstance(preprocessing, str):
-            preprocessing = PREPROCESSING[
-                one_of(preprocessing, "preprocessing", tuple(PREPROCESSING))
-            ]
-        if not isinstance(preprocessing, Preprocessing):
-            raise ValueError(
-                "`preprocessing` must be None, a keras_t2t.Preprocessing or the name of published "
-                f"weights. Received: preprocessing={preprocessing!r}"
-            )
-        preprocessing = preprocessing.fitted(images.shape[1:])
-        images = PreprocessedImages(preprocessing, name="preprocessing")(images)
-    stem_seed, encoder_seed, token_seed, dropout_seed, head_seed = split_seed(seed, 5)
-
-    x = _stem(images, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, stem_seed)
-    x = keras.layers.Reshape((-1, embed_dim), name="tokens")(x)
-    x = ClassToken(seed=token_seed, name="class_token")(x)
-    x = SinusoidPositions(name="positions")(x)
-    if dropout_rate:
-        x = keras.layers.Dropout(dropout_rate, seed=dropout_seed, name="position_dropout")(x)
-    x = _encoder(
-        x,
-        flavor,
-        depth,
-        growth_rate,
-        rate(drop_path_rate, "drop_path_rate"),
-        encoder_seed,
-        num_heads=num_heads,
-        mlp_ratio=mlp_ratio,
-        qkv_bias=qkv_bias,
-        qk_scale=qk_scale,
-        dropout_rate=dropout_rate,
-        attention_dropout_rate=attention_dropout_rate,
-    )
-    x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
-
-    if include_top:
-        x = TokenPooling("token", name="token_pooling")(x)
-        # Logits and probabilities of half precision would cost accuracy and save nothing.
-        x = _linear(
-            positive_int(classes, "classes"),
-            head_seed,
-            "head",
-            activation=classifier_activation,
-            dtype=keras.config.dtype_policy().variable_dtype,
-        )(x)
-    elif pooling is not None:
-        x = TokenPooling(pooling, name="token_pooling")(x)
-    return ArrangedModel(inputs, x, name=name)
-
-
-def _check_soft_splits(soft_splits, token_mixer):
-    """The soft splits as `((kernel, kernel), (stride, stride), (padding, padding))` each."""
-    try:
-        splits = [
-            tuple(
-                pair(value, f"soft_splits[{index}] {part}", minimum)
-                for value, (part, minimum) in zip(
-                    split, (("kernel", 1), ("stride", 1), ("padding", 0)), strict=True
-                )
-            )
-            for index, split in enumerate(soft_splits)
-        ]
-    except TypeError:
-        splits = []
-    except ValueError as error:
-        if "soft_splits" in str(error):
-            raise
-        splits = []
-    if not splits:
-        raise ValueError(
-            "`soft_splits` must be a sequence of (kernel, stride, padding), at least one. "
-            f"Received: soft_splits={soft_splits!r}"
-        )
+    splits = _check_soft_splits(soft_splits)
     if token_mixer == "patch":
+        # Patches without overlap, as large as the stride of all soft splits together.
         size = tuple(math.prod(strides[axis] for _, strides, _ in splits) for axis in (0, 1))
         splits = [(size, size, (0, 0))]
-    return splits
+    inputs, x = _inputs(input_shape, input_tensor, splits)
+    if preprocessing is not None:
+        carried = _check_preprocessing(preprocessing).fitted(x.shape[1:])
+        x = PreprocessedImages(carried, name="preprocessing")(x)
+    stem_seed, encoder_seed, token_seed, dropout_seed, head_seed = split_seed(seed, 5)
 
-
-def _input(input_shape, input_tensor, splits):
-    """The model's inputs, and the image tensor, which must leave at least one token."""
-    if keras.config.image_data_format() != "channels_last":
-        raise ValueError(
-            "T2T-ViT takes images as (height, width, channels). Call "
-            "keras.config.set_image_data_format('channels_last'). "
-            f"Received: image_data_format={keras.config.image_data_format()!r}"
-        )
-    if input_tensor is not None:
-        if not keras.backend.is_keras_tensor(input_tensor):
-            raise ValueError(
-                "`input_tensor` must be a Keras tensor, the output of keras.Input or of a layer. "
-                f"Received: {type(input_tensor).__name__}"
-            )
-        input_shape = tuple(input_tensor.shape)[1:]
-    argument = "input_shape" if input_tensor is None else "input_tensor.shape[1:]"
-    try:
-        sizes = tuple(positive_int(size, argument) for size in input_shape)
-    except (TypeError, ValueError):
-        sizes = ()
-    if len(sizes) != 3:
-        raise ValueError(
-            f"`{argument}` must be (height, width, channels), three positive ints: the positions "
-            "belong to one image size. For other sizes build a model for each and load the same "
-            f"weights. Received: {argument}={input_shape!r}"
-        )
-    grid = sizes[:2]
-    for kernel, stride, padding in splits:
-        grid = tuple(
-            (size + 2 * p - k) // s + 1
-            for size, k, s, p in zip(grid, kernel, stride, padding, strict=True)
-        )
-        if min(grid) < 1:
-            raise ValueError(
-                f"`{argument}` is too small: the soft splits {splits} (kernel, stride, padding) "
-                "leave no token. Use larger images (height, width, channels) or smaller strides. "
-                f"Received: {argument}={sizes}"
-            )
-    if input_tensor is None:
-        inputs = keras.Input(sizes, name="images")
-        return inputs, inputs
-    return keras.utils.get_source_inputs(input_tensor), input_tensor
-
-
-def _stem(x, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, seed):
-    """Tokens-to-Token: images to a grid of tokens with `embed_dim` channels."""
+    # Tokens-to-Token: images to a grid of tokens with `embed_dim` channels.
     *steps, last = splits
-    seeds = split_seed(seed, len(splits))
-    for index, (split, step_seed) in enumerate(zip(steps, seeds, strict=False)):
+    *step_seeds, projection_seed = split_seed(stem_seed, len(splits))
+    for index, (split, step_seed) in enumerate(zip(steps, step_seeds, strict=True)):
         if token_mixer == "convolution":
-            x = _convolution(x, token_dim, split, f"convolution_{index}", step_seed)
+            x = _convolution(x, token_dim, split, step_seed, f"convolution_{index}")
             continue
         x = SoftSplit(*split, name=f"soft_split_{index}")(x)
         x = T2TBlock(
@@ -263,71 +142,159 @@ def _stem(x, splits, token_mixer, token_dim, embed_dim, performer_dropout_rate, 
             name=f"t2t_block_{index}",
         )(x)
     if token_mixer == "convolution":
-        return _convolution(x, embed_dim, last, "projection", seeds[-1])
-    x = SoftSplit(*last, name=f"soft_split_{len(steps)}")(x)
-    return _linear(embed_dim, seeds[-1], "projection")(x)
+        x = _convolution(x, embed_dim, last, projection_seed, "projection")
+    else:
+        x = SoftSplit(*last, name=f"soft_split_{len(steps)}")(x)
+        x = _linear(embed_dim, projection_seed, "projection")(x)
+
+    # The grid to a sequence, and the encoder.
+    x = keras.layers.Reshape((-1, embed_dim), name="tokens")(x)
+    x = ClassToken(seed=token_seed, name="class_token")(x)
+    x = SinusoidPositions(name="positions")(x)
+    if dropout_rate:
+        x = keras.layers.Dropout(dropout_rate, seed=dropout_seed, name="position_dropout")(x)
+    block_arguments = {
+        "num_heads": num_heads,
+        "mlp_ratio": mlp_ratio,
+        "qkv_bias": qkv_bias,
+        "qk_scale": qk_scale,
+        "dropout_rate": dropout_rate,
+        "attention_dropout_rate": attention_dropout_rate,
+    }
+    if flavor == "dense":
+        block_arguments["growth_rate"] = growth_rate
+        blocks = _dense_encoder(embed_dim, depth, drop_path_rate, encoder_seed, block_arguments)
+    else:
+        block_arguments["flavor"] = flavor
+        blocks = encoder_blocks(
+            depth, drop_path_rate, encoder_seed, "encoder_block", **block_arguments
+        )
+    for block in blocks:
+        x = block(x)
+    x = keras.layers.LayerNormalization(epsilon=1e-5, name="norm")(x)
+
+    if include_top:
+        x = TokenPooling("token", name="token_pooling")(x)
+        # Logits and probabilities of half precision would cost accuracy and save nothing.
+        float32 = keras.config.dtype_policy().variable_dtype
+        activation, classes = classifier_activation, positive_int(classes, "classes")
+        x = _linear(classes, head_seed, "head", activation=activation, dtype=float32)(x)
+    elif pooling is not None:
+        x = TokenPooling(pooling, name="token_pooling")(x)
+    return keras.Model(inputs, x, name=name)
 
 
-def _convolution(x, filters, split, name, seed):
-    kernel, strides, padding = split
-    x = keras.layers.ZeroPadding2D(padding, name=f"{name}_padding")(x)
-    return keras.layers.Conv2D(
-        filters,
-        kernel,
-        strides,
-        # PyTorch's default for a convolution, which the published code leaves it at.
-        kernel_initializer=keras.initializers.VarianceScaling(
-            1 / 3, distribution="uniform", seed=seed
-        ),
-        name=name,
-    )(x)
-
-
-def _encoder(x, flavor, depth, growth_rate, drop_path_rate, seed, **block_arguments):
-    if flavor != "dense":
-        depth = positive_int(depth, "depth")
-        rates = drop_path_rates(drop_path_rate, depth)
-        for index, (block_rate, block_seed) in enumerate(
-            zip(rates, split_seed(seed, depth), strict=True)
-        ):
-            x = EncoderBlock(
-                **block_arguments,
-                drop_path_rate=block_rate,
-                flavor=flavor,
-                seed=block_seed,
-                name=f"encoder_block_{index}",
-            )(x)
-        return x
-
+def _dense_encoder(channels, depth, drop_path_rate, seed, block_arguments):
+    """The stages of the dense flavour, with a transition that halves the channels between them."""
     if not isinstance(depth, (tuple, list)) or not 0 < len(depth) <= DENSE_DROP_PATH_STEPS:
         raise ValueError(
             "`depth` of the dense flavour must be a tuple, the blocks of each of at most "
             f"{DENSE_DROP_PATH_STEPS} stages. Received: depth={depth!r}"
         )
-    stages = [positive_int(blocks, "depth") for blocks in depth]
-    rates = drop_path_rates(drop_path_rate, DENSE_DROP_PATH_STEPS)
-    seeds = iter(split_seed(seed, sum(stages) + len(stages)))
-    index = 0  # Blocks and transitions are counted together, as in the published keys.
-    for stage, blocks in enumerate(stages):
+    rates = drop_path_rates(rate(drop_path_rate, "drop_path_rate"), DENSE_DROP_PATH_STEPS)
+    seeds = iter(split_seed(seed, sum(depth) + len(depth)))
+    layers = []  # Blocks and transitions are counted together, as in the published keys.
+    for stage, blocks in enumerate(depth):
         if stage:
-            x = _linear(x.shape[-1] // 2, next(seeds), f"transition_{index}", activation="gelu")(x)
-            index += 1
-        for _ in range(blocks):
-            x = DenseEncoderBlock(
-                **block_arguments,
-                growth_rate=growth_rate,
-                drop_path_rate=rates[stage],
-                seed=next(seeds),
-                name=f"encoder_block_{index}",
-            )(x)
-            index += 1
-    return x
+            channels //= 2
+            name = f"transition_{len(layers)}"
+            layers.append(_linear(channels, next(seeds), name, activation="gelu"))
+        for _ in range(positive_int(blocks, "depth")):
+            layers.append(
+                DenseEncoderBlock(
+                    drop_path_rate=rates[stage],
+                    seed=next(seeds),
+                    name=f"encoder_block_{len(layers)}",
+                    **block_arguments,
+                )
+            )
+            channels += layers[-1].growth_rate
+    return layers
+
+
+def _convolution(x, filters, split, seed, name):
+    kernel, strides, padding = split
+    x = keras.layers.ZeroPadding2D(padding, name=f"{name}_padding")(x)
+    # PyTorch's default for a convolution, which the published code leaves it at.
+    initializer = keras.initializers.VarianceScaling(1 / 3, distribution="uniform", seed=seed)
+    return keras.layers.Conv2D(filters, kernel, strides, kernel_initializer=initializer, name=name)(
+        x
+    )
 
 
 def _linear(units, seed, name, **kwargs):
-    return keras.layers.Dense(
-        units,
-        kernel_initializer=keras.initializers.RandomNormal(stddev=0.02, seed=seed),
-        name=name,
-        **kwargs,
+    initializer = keras.initializers.RandomNormal(stddev=0.02, seed=seed)
+    return keras.layers.Dense(units, kernel_initializer=initializer, name=name, **kwargs)
+
+
+def _check_soft_splits(soft_splits):
+    """The soft splits as `((kernel, kernel), (stride, stride), (padding, padding))` each."""
+    try:
+        splits = [(kernel, stride, padding) for kernel, stride, padding in soft_splits]
+    except (TypeError, ValueError):
+        splits = []
+    if not splits:
+        raise ValueError(
+            "`soft_splits` must be a sequence of (kernel, stride, padding), at least one. "
+            f"Received: soft_splits={soft_splits!r}"
+        )
+    parts = (("kernel", 1), ("stride", 1), ("padding", 0))
+    return [
+        tuple(
+            pair(value, f"soft_splits[{index}] {part}", minimum)
+            for value, (part, minimum) in zip(split, parts, strict=True)
+        )
+        for index, split in enumerate(splits)
+    ]
+
+
+def _check_preprocessing(preprocessing):
+    """The `Preprocessing`, which may be named by published weights."""
+    if isinstance(preprocessing, str):
+        return PREPROCESSING[one_of(preprocessing, "preprocessing", tuple(PREPROCESSING))]
+    if isinstance(preprocessing, Preprocessing):
+        return preprocessing
+    raise ValueError(
+        "`preprocessing` must be None, a keras_t2t.Preprocessing or the name of published "
+        f"weights. Received: preprocessing={preprocessing!r}"
     )
+
+
+def _inputs(input_shape, input_tensor, splits):
+    """The model's inputs, and the image tensor, which must leave at least one token."""
+    if keras.config.image_data_format() != "channels_last":
+        raise ValueError(
+            "T2T-ViT takes images as (height, width, channels). Call "
+            "keras.config.set_image_data_format('channels_last'). "
+            f"Received: image_data_format={keras.config.image_data_format()!r}"
+        )
+    argument = "input_shape"
+    if input_tensor is not None:
+        if not keras.backend.is_keras_tensor(input_tensor):
+            raise ValueError(
+                "`input_tensor` must be a Keras tensor, the output of keras.Input or of a layer. "
+                f"Received: {type(input_tensor).__name__}"
+            )
+        argument, input_shape = "input_tensor.shape[1:]", tuple(input_tensor.shape)[1:]
+    try:
+        height, width, channels = (positive_int(size, argument) for size in input_shape)
+    except (TypeError, ValueError):
+        raise ValueError(
+            f"`{argument}` must be (height, width, channels), three positive ints: the positions "
+            "belong to one image size. For other sizes build a model for each and load the same "
+            f"weights. Received: {argument}={input_shape!r}"
+        ) from None
+    grid = (None, height, width, channels)
+    try:
+        for split in splits:
+            grid = SoftSplit(*split).compute_output_shape(grid)
+    except ValueError:
+        raise ValueError(
+            f"`{argument}` is too small: the soft splits {splits} (kernel, stride, padding) "
+            "leave no token. Use larger images (height, width, channels) or smaller strides. "
+            f"Received: {argument}={(height, width, channels)}"
+        ) from None
+    if input_tensor is not None:
+        return keras.utils.get_source_inputs(input_tensor), input_tensor
+    images = keras.Input((height, width, channels), name="images")
+    return images, images

@@ -11,8 +11,9 @@ import jsonargparse
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training.loop import TrainingInterrupted
-from keras_t2t.training.recipe import RECIPES, Recipe
-from keras_t2t.training.trainer import MODEL_FILE, Options, find_recipe, train
+from keras_t2t.training.options import Options
+from keras_t2t.training.recipe import RECIPES, Recipe, find_recipe
+from keras_t2t.training.trainer import MODEL_FILE, train
 
 
 def run(arguments, default_recipe, command):

@@ -3,14 +3,21 @@
     keras-t2t train --recipe published --variant t2t_vit_14 --data tfds:imagenet2012 --out runs/14
     keras-t2t finetune --variant t2t_vit_14 --data photos --out runs/photos
 
-The first is said to reach 81.5 % top-1 on ImageNet, with eight GPUs; that is published, not ours.
+The first should reach 81.5 % top-1 on ImageNet, on eight GPUs: the authors' figure, not ours.
 """
 
 import dataclasses
+import json
+import os
 import re
+from pathlib import Path
 from typing import Any
 
+import yaml
+
+from keras_t2t import validation
 from keras_t2t.data.augment import Augmentation
+from keras_t2t.files import replacing
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 
@@ -19,41 +26,47 @@ class Recipe:
     """What is trained, and how. The defaults are the published recipe of T2T-ViT-14.
 
     Args:
-        variant: Published name of the model; none takes `model` alone, on T2TViT's defaults.
-        model: Further arguments of T2TViT. `--model '{"depth": 2}'` is in place of all that the
-            recipe has; `--model.depth 2` changes one of them.
-        pooling: "token", a head on the class token as published; "avg", on the mean of the patch
-            tokens, which learns sooner from few or small images.
-        initial_weights: "published", Normal(0, 0.02); "glorot", which suits narrow models.
-        weights: Weights to start from, but for the head: a published name such as "imagenet", or a
-            file.
+        variant: Published name of the model, such as "t2t_vit_14". Without one, `model` describes
+            it, on T2TViT's defaults.
+        model: Further arguments of T2TViT. `--model '{"depth": 2}'` replaces all that the recipe
+            has; `--model.depth 2` changes one of them.
+        pooling: "token", the head reads the class token, as published; "avg", it reads the mean of
+            the patch tokens, which learns sooner from few or small images.
+        initial_weights: "published", drawn from Normal(0, 0.02); "glorot", which suits narrow
+            models.
+        weights: Weights to start from, except the head's: a published name such as "imagenet", or
+            a file.
         precision: "float32", "mixed_bfloat16" or "mixed_float16".
         preprocessing: Image size, mean and standard deviation, and how evaluation resizes.
         augmentation: What training does to images and labels.
         epochs: Number of epochs in all.
-        batch_size: Images in a step, over all devices and hosts.
+        batch_size: Images per step, over all devices and hosts.
         seed: Seed of initial weights, order, augmentation, dropout and drop path.
         optimizer: "adamw", or "sgd" with momentum 0.9.
         learning_rate: Highest learning rate.
-        rate_per_images: If given, the learning rate is for so many images in a step, and grows in
-            proportion with the batch size.
-        weight_decay: Decoupled for adamw, and none for biases, norms and the class token. Coupled
-            for sgd, for all.
+        rate_per_images: If given, the learning rate is meant for this many images per step, and is
+            scaled in proportion to the batch size.
+        weight_decay: For adamw decoupled, and not for biases, norms and the class token. For sgd
+            coupled (L2), for all weights.
         warmup_epochs: Epochs in which the learning rate rises to its highest.
         warmup_rate: Learning rate of the first step.
         final_rate: Lowest learning rate.
         cooldown_epochs: Epochs at the final rate, at the end.
-        rate_every_step: Whether the learning rate changes with every step, or every epoch.
+        rate_every_step: Whether the learning rate changes with every step, not every epoch.
         clip_norm: If given, gradients are scaled down to this global norm.
-        accumulation_steps: Batches whose gradients are averaged before the weights change.
-        ema: If given, decay of the moving average of the weights, which is evaluated beside them.
+        accumulation_steps: Number of batches whose gradients are averaged before the weights
+            change.
+        ema: If given, decay of the moving average of the weights, which is evaluated too.
         ema_warmup: Whether this decay starts low, as short runs need.
-        part_rates: Factors of the learning rate for parts of the model, by regular expressions on
+        part_rates: Factors of the learning rate for parts of the model, by regular expressions for
             the paths of variables.
-        share_final_rate: Whether the parts have the same final rate, not one by their factor.
+        share_final_rate: Whether all parts end at the final rate, not at their factor of it.
         layer_decay: If given, each encoder block has this factor of the next one's learning rate,
-            on top of the part's.
-        frozen: Layers that stay as they are, by regular expressions on their names.
+            in addition to the part's.
+        frozen: Layers that are not trained, by regular expressions for their names.
+
+    Raises:
+        ValueError: If a value is out of range, or they do not fit each other.
     """
 
     variant: str | None = "t2t_vit_14"
@@ -87,42 +100,16 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "frozen", tuple(self.frozen))  # YAML holds lists.
-        choices = {
-            "pooling": ("token", "avg"),
-            "initial_weights": ("published", "glorot"),
-            "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
-            "optimizer": ("adamw", "sgd"),
-        }
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(
-                    f"{name}: expected one of {', '.join(allowed)}, got {getattr(self, name)!r}"
-                )
-        for name in ("epochs", "batch_size", "accumulation_steps"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
-                raise ValueError(f"{name}: expected a positive int, got {getattr(self, name)!r}")
-        for name in ("learning_rate", "rate_per_images", "clip_norm"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise ValueError(f"{name}: expected above 0, got {value!r}")
-        for name in (
-            "weight_decay",
-            "warmup_epochs",
-            "warmup_rate",
-            "final_rate",
-            "cooldown_epochs",
-        ):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
+        for name, choices in _CHOICES.items():
+            expected = f"one of {', '.join(choices)}"
+            validation.fields(self, expected, choices.__contains__, name)
+        for expected, right, names in _RANGES:
+            validation.fields(self, expected, right, *names)
         if self.epochs <= self.cooldown_epochs:
             raise ValueError(
                 f"epochs: expected more than the {self.cooldown_epochs} cooldown_epochs among "
                 f"them, got {self.epochs}"
             )
-        for name in ("ema", "layer_decay"):
-            value = getattr(self, name)
-            if value is not None and not 0 < value < 1:
-                raise ValueError(f"{name}: expected a number between 0 and 1, got {value!r}")
         for factor in self.part_rates.values():
             if not factor >= 0:
                 raise ValueError(f"part_rates: expected factors of at least 0, got {factor!r}")
@@ -134,6 +121,36 @@ class Recipe:
                     raise ValueError(
                         f"{name}: expected regular expressions, got {pattern!r} ({error})"
                     ) from error
+
+
+_CHOICES = {
+    "pooling": ("token", "avg"),
+    "initial_weights": ("published", "glorot"),
+    "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
+    "optimizer": ("adamw", "sgd"),
+}
+_RANGES = (
+    (
+        "a positive int",
+        lambda value: isinstance(value, int) and value >= 1,
+        ("epochs", "batch_size", "accumulation_steps"),
+    ),
+    (
+        "above 0",
+        lambda value: value is None or value > 0,
+        ("learning_rate", "rate_per_images", "clip_norm"),
+    ),
+    (
+        "at least 0",
+        lambda value: value >= 0,
+        ("weight_decay", "warmup_epochs", "warmup_rate", "final_rate", "cooldown_epochs"),
+    ),
+    (
+        "a number between 0 and 1",
+        lambda value: value is None or 0 < value < 1,
+        ("ema", "layer_decay"),
+    ),
+)
 
 
 def published(variant="t2t_vit_14"):
@@ -242,3 +259,64 @@ RECIPES = {
     "finetune_cifar": finetune_cifar,
     "small": small,
 }
+
+
+def save_recipe(recipe: Recipe, path: str | os.PathLike) -> None:
+    """Writes a recipe as YAML."""
+    text = yaml.safe_dump(plain(recipe), sort_keys=False)
+    with replacing(Path(path), overwrite=True) as temporary:
+        temporary.write_text(text)
+
+
+def load_recipe(path: str | os.PathLike) -> Recipe:
+    """Reads a recipe that `save_recipe` wrote, or a run's `recipe.yaml`.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is no recipe; the message names what is wrong.
+    """
+    try:
+        values = yaml.safe_load(Path(path).read_text())
+        missing = {"preprocessing", "augmentation"} - set(values or ())
+        if missing:
+            raise ValueError(f"without {' and '.join(sorted(missing))}")
+        values["preprocessing"] = Preprocessing(**values["preprocessing"])
+        values["augmentation"] = Augmentation(**values["augmentation"])
+        return Recipe(**values)
+    except (yaml.YAMLError, TypeError, ValueError) as error:
+        raise ValueError(f"{path}: is not a recipe ({' '.join(str(error).split())})") from error
+
+
+def find_recipe(name: str, variant: str | None = None) -> Recipe:
+    """The recipe that an option `--recipe` names.
+
+    Args:
+        name: A key of `RECIPES`, or the path of a .yaml file that `save_recipe` wrote.
+        variant: Published name of the model that a recipe of `RECIPES` is to be for. `None` or `""`
+            means its own choice.
+
+    Raises:
+        FileNotFoundError: If the file does not exist.
+        ValueError: If the name is neither, or there is a variant but the recipe is of a model of
+            its own; or as `load_recipe`.
+    """
+    if name.endswith((".yaml", ".yml")):
+        if not Path(name).is_file():
+            raise FileNotFoundError(f"--recipe: there is no file {name}")
+        recipe = load_recipe(name)
+    elif name not in RECIPES:
+        raise ValueError(
+            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
+        )
+    elif name != "small" and variant:
+        recipe = RECIPES[name](variant)
+    else:
+        recipe = RECIPES[name]()
+    if variant and recipe.variant is None:
+        raise ValueError(f"--variant: expected none with --recipe {name}, a model of its own")
+    return recipe
+
+
+def plain(recipe: Recipe) -> dict[str, Any]:
+    """The recipe's fields as YAML has them: dictionaries, and lists in place of tuples."""
+    return json.loads(json.dumps(dataclasses.asdict(recipe)))

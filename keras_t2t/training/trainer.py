@@ -1,22 +1,18 @@
 """Training by a recipe, from data to model files."""
 
-import dataclasses
 import gc
 import importlib.util
 import json
 from pathlib import Path
 
 import keras
-import yaml
 
-from keras_t2t.data.augment import Augmentation
-from keras_t2t.files import replacing
-from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training import loop, state
 from keras_t2t.training.build import build_model, compiled
 from keras_t2t.training.checkpoints import Checkpoints
 from keras_t2t.training.distribution import choose_devices, largest_of_hosts
-from keras_t2t.training.recipe import RECIPES, Recipe
+from keras_t2t.training.options import Options
+from keras_t2t.training.recipe import load_recipe, plain, save_recipe
 from keras_t2t.weights.keras_files import write_model
 
 RECIPE_FILE = "recipe.yaml"
@@ -24,53 +20,6 @@ CLASSES_FILE = "classes.txt"
 MODEL_FILE = "model.keras"
 EMA_FILE = "model_ema.keras"
 RESULTS_FILE = "results.json"
-
-
-@dataclasses.dataclass(frozen=True)
-class Options:
-    """Where a training runs: on which data and devices, and how often it saves.
-
-    Args:
-        data: "tfds:NAME", a prepared TFDS folder, an image folder with train/ and val/, or a folder
-            of IDX files; from Python also the pairs of arrays (images, labels) of training and
-            validation, as {"train": pair, "validation": pair}.
-        data_dir: Folder of all TFDS data sets. None means TFDS' own.
-        manual_dir: Folder of what TFDS cannot download, such as ImageNet's tar files.
-        strategy: "auto", "mirrored" (TensorFlow, the GPUs of a machine), "data_parallel" (JAX, one
-            or many hosts) or "one_device".
-        devices: How many devices to use. None means all.
-        coordinator: ADDRESS:PORT of host 0, for JAX on many hosts. None means one host, or those
-            that SLURM's srun or Open MPI's mpirun started.
-        num_hosts: Number of hosts, with the coordinator.
-        host_id: Number of this host, from 0, with the coordinator.
-        checkpoint_minutes: Minutes from one checkpoint to the next; one is also written after every
-            epoch.
-        keep_checkpoints: Number of checkpoints to keep.
-        bad_images: What an image does that cannot be read or decoded: "error" stops the run with
-            its name, "skip" puts another in its place, counts it and names it at the end.
-        tensorboard: Whether to log for TensorBoard too.
-    """
-
-    data: object = None
-    data_dir: str | None = None
-    manual_dir: str | None = None
-    strategy: str = "auto"
-    devices: int | None = None
-    coordinator: str | None = None
-    num_hosts: int | None = None
-    host_id: int | None = None
-    checkpoint_minutes: float = 10.0
-    keep_checkpoints: int = 3
-    bad_images: str = "error"
-    tensorboard: bool = False
-
-    def __post_init__(self):
-        if not self.checkpoint_minutes > 0:
-            raise ValueError(
-                f"checkpoint_minutes: expected above 0, got {self.checkpoint_minutes!r}"
-            )
-        if self.keep_checkpoints < 1:
-            raise ValueError(f"keep_checkpoints: expected at least 1, got {self.keep_checkpoints}")
 
 
 def train(recipe, data, out, *, verbose="auto", **options):
@@ -249,69 +198,6 @@ def _evaluation(source, recipe, devices, bad_images):
     return batches.apply(tf.data.experimental.assert_cardinality(-(-len(source) // size)))
 
 
-def save_recipe(recipe, path):
-    """Writes a recipe as YAML."""
-    text = yaml.safe_dump(_plain(dataclasses.asdict(recipe)), sort_keys=False)
-    with replacing(Path(path), overwrite=True) as temporary:
-        temporary.write_text(text)
-
-
-def load_recipe(path):
-    """Reads a recipe that `save_recipe` wrote, or a run's `recipe.yaml`.
-
-    Raises:
-        FileNotFoundError: If there is no such file.
-        ValueError: If the file is no recipe; the message names what is wrong.
-    """
-    try:
-        values = yaml.safe_load(Path(path).read_text())
-        missing = {"preprocessing", "augmentation"} - set(values or ())
-        if missing:
-            raise ValueError(f"without {' and '.join(sorted(missing))}")
-        values["preprocessing"] = Preprocessing(**values["preprocessing"])
-        values["augmentation"] = Augmentation(**values["augmentation"])
-        return Recipe(**values)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
-        raise ValueError(f"{path}: is not a recipe ({' '.join(str(error).split())})") from error
-
-
-def find_recipe(name, variant=None):
-    """The recipe that an option `--recipe` names.
-
-    Args:
-        name: Str, a key of `RECIPES` or the path of a .yaml file that `save_recipe` wrote.
-        variant: Str, published name of the model that a recipe of `RECIPES` is to be for. `None`
-            or `""` means its own choice.
-
-    Raises:
-        FileNotFoundError: If the file does not exist.
-        ValueError: If the name is neither, or there is a variant but the recipe is of a model of
-            its own; or as `load_recipe`.
-    """
-    if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise FileNotFoundError(f"--recipe: there is no file {name}")
-        recipe = load_recipe(name)
-    elif name not in RECIPES:
-        raise ValueError(
-            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
-        )
-    elif name == "small":
-        recipe = RECIPES[name]()
-    else:
-        return RECIPES[name](*([variant] if variant else []))
-    if variant and recipe.variant is None:
-        raise ValueError(f"--variant: expected none with --recipe {name}, a model of its own")
-    return recipe
-
-
-def _plain(value):
-    """Tuples as lists, for YAML."""
-    if isinstance(value, dict):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, (list, tuple)) else value
-
-
 def _class_lines(source):
     names = source.class_names or map(str, range(source.num_classes))
     return "".join(f"{name}\n" for name in names)
@@ -326,7 +212,7 @@ def _refuse_another_run(recipe, source, out):
     path = out / RECIPE_FILE
     if not path.exists():
         return
-    before, now = (_plain(dataclasses.asdict(r)) for r in (load_recipe(path), recipe))
+    before, now = (plain(r) for r in (load_recipe(path), recipe))
     different = [name for name in now if now[name] != before[name]]
     if different:
         name = different[0]

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from keras import ops
 
 from keras_t2t.layers import SoftSplit
-from keras_t2t.rewrite.soft_split_linear import split_linear, split_norm_linear
+from keras_t2t.rewrite.formulas import split_linear, split_norm_linear
 
 
 def parts(channels, kernel, strides=2, padding=1, units=5):

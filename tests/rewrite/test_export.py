@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 
 from keras_t2t import T2TViT, create, load_checkpoint
 from keras_t2t.layers import SoftSplit, TokenPooling
-from keras_t2t.rewrite.exported import (
-    ArrangedEncoderBlock,
-    ArrangedSoftSplit,
-    ClassTokenBlock,
-    arrange,
+from keras_t2t.rewrite.export import (
+    FoldedClassTokenBlock,
+    FoldedEncoderBlock,
+    FoldedSoftSplit,
+    fold,
+    for_inference,
 )
-from keras_t2t.rewrite.rebuilding import for_inference
 from tests import parity
 from tests.exporting.trained import SHAPE, inputs, trained_model, with_weights
 
@@ -45,7 +45,7 @@ def outputs(model, x):
 def test_equals_the_model(arguments):
     model, x = trained_model(**arguments), inputs()
     expected = outputs(model, x)
-    found = outputs(arrange(for_inference(model)[0]), x)
+    found = outputs(fold(for_inference(model)[0]), x)
     if arguments.get("include_top", True):
         expected = np.log(expected)
         found -= np.log(np.exp(found).sum(-1, keepdims=True))
@@ -57,7 +57,7 @@ def test_equals_the_model(arguments):
 def test_equals_the_published_numbers(variant):
     model = create(variant, classifier_activation=None)
     load_checkpoint(model, parity.reference_state_dict(variant))
-    found = outputs(arrange(model), parity.images())
+    found = outputs(fold(model), parity.images())
     np.testing.assert_allclose(found, parity.expected(f"{variant}/logits"), atol=2e-5)
 
 
@@ -66,7 +66,7 @@ def test_finite_where_the_published_performer_overflows():
     for block in ("t2t_block_0", "t2t_block_1"):
         kernel = model.get_layer(block).attention.kqv.kernel
         kernel.assign(30 * kernel)
-    found = outputs(arrange(for_inference(model)[0]), inputs())
+    found = outputs(fold(for_inference(model)[0]), inputs())
     assert np.isfinite(found).all()
     np.testing.assert_allclose(
         np.exp(found) / np.exp(found).sum(-1, keepdims=True), outputs(model, inputs()), atol=1e-4
@@ -75,18 +75,18 @@ def test_finite_where_the_published_performer_overflows():
 
 def test_last_block_computes_the_class_token_alone_where_nothing_else_is_read():
     def token_only(model):
-        blocks = (layer for layer in model.layers if isinstance(layer, ArrangedEncoderBlock))
-        return [isinstance(block, ClassTokenBlock) for block in blocks]
+        blocks = (layer for layer in model.layers if isinstance(layer, FoldedEncoderBlock))
+        return [isinstance(block, FoldedClassTokenBlock) for block in blocks]
 
     model = trained_model()
-    assert token_only(arrange(model)) == [False, True]
-    assert token_only(arrange(trained_model(include_top=False))) == [False, False]
+    assert token_only(fold(model)) == [False, True]
+    assert token_only(fold(trained_model(include_top=False))) == [False, False]
     # Another layer reads all tokens behind the norm.
     tokens = model.get_layer("norm").output
     twice = keras.layers.Add()([TokenPooling("token")(tokens), TokenPooling("avg")(tokens)])
     both = keras.Model(model.input, twice)
-    assert token_only(arrange(both)) == [False, False]
-    np.testing.assert_allclose(outputs(arrange(both), inputs()), outputs(both, inputs()), atol=2e-5)
+    assert token_only(fold(both)) == [False, False]
+    np.testing.assert_allclose(outputs(fold(both), inputs()), outputs(both, inputs()), atol=2e-5)
 
 
 @settings(max_examples=30, deadline=None)
@@ -99,15 +99,15 @@ def test_last_block_computes_the_class_token_alone_where_nothing_else_is_read():
 def test_soft_split_gives_the_same_values_in_the_order_that_it_tells(strides, more, padding, size):
     kernel = tuple(s + min(m, s) for s, m in zip(strides, more, strict=True))
     split = SoftSplit(kernel, strides, padding)
-    assert ArrangedSoftSplit.fits(split)
+    assert FoldedSoftSplit.fits(split)
     x = np.random.default_rng(0).normal(size=(2, *size, 3)).astype("float32")
-    expected = np.asarray(split(x))[..., ArrangedSoftSplit.order(split, 3)]
-    np.testing.assert_array_equal(ArrangedSoftSplit(split)(x), expected)
+    expected = np.asarray(split(x))[..., FoldedSoftSplit.order(split, 3)]
+    np.testing.assert_array_equal(FoldedSoftSplit(split)(x), expected)
 
 
 @pytest.mark.parametrize("kernel", [(2, 2), (5, 3), (3, 5)])
 def test_soft_splits_of_other_kinds_are_left_alone(kernel):
-    assert not ArrangedSoftSplit.fits(SoftSplit(kernel, 2))
+    assert not FoldedSoftSplit.fits(SoftSplit(kernel, 2))
 
 
 def test_models_within_models():
@@ -118,7 +118,7 @@ def test_models_within_models():
     for model in (functional, sequential):
         with_weights(model)
         np.testing.assert_allclose(
-            outputs(arrange(model), inputs()), outputs(model, inputs()), atol=2e-5
+            outputs(fold(model), inputs()), outputs(model, inputs()), atol=2e-5
         )
 
 
@@ -133,10 +133,10 @@ def test_layers_that_are_called_twice():
     pair = keras.Model([one, other], keras.layers.Add()([model(one), model(other)]))
     with_weights(shared)
     np.testing.assert_allclose(
-        outputs(arrange(shared), inputs()), outputs(shared, inputs()), atol=2e-5
+        outputs(fold(shared), inputs()), outputs(shared, inputs()), atol=2e-5
     )
     both = [inputs(seed=1), inputs(seed=2)]
-    found = arrange(pair)(both, training=False)
+    found = fold(pair)(both, training=False)
     np.testing.assert_allclose(found, pair(both, training=False), atol=2e-5)
 
 
@@ -146,7 +146,7 @@ def test_copy_for_inference_leaves_the_model_as_it_was():
     for _ in range(2):
         network, output = for_inference(model)
         assert output == "logits"
-        arrange(network)
+        fold(network)
     assert model.get_layer("soft_split_0").output is not None  # it still stands in one graph only
     np.testing.assert_array_equal(outputs(model, x), before)
 
@@ -190,7 +190,7 @@ def test_quantised_layers_stay():
     model.quantize("int8")
     network = for_inference(model)[0]
     expected = np.log(outputs(model, x))
-    found = outputs(arrange(network), x)
+    found = outputs(fold(network), x)
     found -= np.log(np.exp(found).sum(-1, keepdims=True))
     assert np.corrcoef(found.ravel(), expected.ravel())[0, 1] > 0.9999
 
@@ -205,6 +205,6 @@ def test_subclassed_models_are_refused():
 
 
 def test_arranged_models_take_any_batch():
-    model = arrange(T2TViT(SHAPE, token_dim=8, embed_dim=8, depth=1, num_heads=1, classes=2))
+    model = fold(T2TViT(SHAPE, token_dim=8, embed_dim=8, depth=1, num_heads=1, classes=2))
     for count in (1, 3):
         assert outputs(model, inputs(count)).shape == (count, 2)
