@@ -44,16 +44,18 @@ class SoftSplit(keras.layers.Layer):
         self.compute_output_shape(input_shape)
 
     def call(self, inputs):
-        _, rows, columns, _ = self.compute_output_shape(inputs.shape)
-        (pad_height, pad_width), (down, right) = self.padding, self.strides
-        x = ops.pad(inputs, ((0, 0), (pad_height, pad_height), (pad_width, pad_width), (0, 0)))
-        # One slice for each pixel of the kernel: of all patches, the pixel in this place.
-        pixels = [
-            x[:, row : row + rows * down : down, column : column + columns * right : right]
-            for row in range(self.kernel_size[0])
-            for column in range(self.kernel_size[1])
-        ]
-        return ops.concatenate(pixels, axis=-1)
+        _, *counts, _ = self.compute_output_shape(inputs.shape)
+        (height, width), x = self.padding, inputs
+        x = ops.pad(x, ((0, 0), (height, height), (width, width), (0, 0)))
+        # The columns of each patch side by side, and then its rows: (row, column, channel).
+        for axis in (2, 1):
+            count, kernel, stride = (
+                sizes[axis - 1] for sizes in (counts, self.kernel_size, self.strides)
+            )
+            places = [slice(start, start + count * stride, stride) for start in range(kernel)]
+            before = (slice(None),) * axis
+            x = ops.concatenate([x[(*before, place)] for place in places], axis=-1)
+        return x
 
     def compute_output_shape(self, input_shape):
         sizes = []

@@ -80,7 +80,10 @@ class T2TBlock(CompositeLayer):
         self.norm2 = self.layer_norm(output_shape, "norm2")
         self.mlp = MLP(int(self.dim * self.mlp_ratio), seed=seeds[1], name="mlp", **common)
         self.mlp.build(output_shape)
-        self.restructurization = Restructurization(self.grid) if len(self.grid) == 2 else None
+        self.restructurization = None
+        if len(self.grid) == 2:
+            self.restructurization = Restructurization(self.grid, dtype=self.dtype_policy)
+            self.restructurization.build(output_shape)
 
     def call(self, inputs, training=False):
         x = inputs

@@ -1,5 +1,6 @@
 """`keras_t2t.fuse`: a model that computes the same as another, faster, on the same variables."""
 
+import functools
 import math
 
 import keras
@@ -23,6 +24,18 @@ from keras_t2t.rewrite.formulas import (
 from keras_t2t.rewrite.graph import functional, graphs, rebuilt
 
 FORMS = ("class_token", "soft_split", "performer")
+
+
+class Functional(keras.Model):
+    """A plain model that computes by a faster one. Keras writes it down as the plain model.
+
+    To Keras it is a functional model with a call of its own: layers, variables, configuration and
+    files are those of the plain graph, and a clone of it, which has other layers, is plain.
+    """
+
+    def call(self, inputs, training=None, mask=None):
+        faster = getattr(self, "faster", super().call)
+        return faster(inputs, training=training)
 
 
 def fuse(model: keras.Model, forms=FORMS) -> keras.Model:
@@ -59,7 +72,12 @@ def fuse(model: keras.Model, forms=FORMS) -> keras.Model:
         for layer in graph.layers:
             fused = _fused(graph, layer, forms) | fused
     faster = rebuilt(plain, lambda layer: fused.get(layer) or Shared(layer))
-    return _named_as_plain(plain, faster)
+    # The name by which files refer to a plain model's class, which Keras does not export.
+    Functional.__module__ = type(plain).__module__
+    fused = Functional(plain.input, plain.output, name=plain.name)
+    # Past Keras, which would count its layers as the model's.
+    object.__setattr__(fused, "faster", faster)
+    return fused
 
 
 def _fused(graph, layer, forms):
@@ -79,19 +97,6 @@ def _fused(graph, layer, forms):
         if type(after) is keras.layers.Dense:
             return {layer: keras.layers.Identity(), after: FusedProjection(after, layer)}
     return {}
-
-
-def _named_as_plain(plain, faster):
-    class Functional(keras.Model):
-        """The plain graph, with another call."""
-
-        def call(self, inputs, training=None, mask=None):
-            return faster(inputs, training=training)
-
-    # So that Keras writes it down as what it is without this call.
-    Functional.__module__ = type(plain).__module__
-    Functional.__qualname__ = Functional.__name__ = type(plain).__name__
-    return Functional(plain.input, plain.output, name=plain.name)
 
 
 def is_plain(dense):
@@ -152,19 +157,20 @@ class FusedT2TBlock(Shared):
             x = ops.reshape(inputs, (-1, math.prod(block.grid), inputs.shape[-1]))
             x = on_tokens(first, block.norm1(x))
         parts = ops.split(x, 3, axis=-1)
-        x = self.performer(*parts, training) if is_performer else attention.attend(*parts, training)
+        attend = functools.partial(fused_performer, attention) if is_performer else attention.attend
+        x = attend(*parts, training)
         y = on_tokens(mlp.fc2, mlp.hidden(block.norm2(x)))
         return block.restructurization(x + dropout(mlp.output_dropout, y, training))
 
-    def performer(self, key, query, value, training):
-        attention = self.layer.attention
-        features, projection = attention.features, attention.projection
-        wide = [ops.cast(x, attention.stable_dtype) for x in (key, query, value)]
-        weights = [
-            ops.cast(x, attention.stable_dtype) for x in (projection.kernel, projection.bias)
-        ]
-        y = ops.cast(performer(*wide, features, *weights), value.dtype)
-        return value + dropout(attention.output_dropout, y, training)
+
+def fused_performer(attention, key, query, value, training=False):
+    """`attention.attend(key, query, value)` of a `PerformerAttention`."""
+    wide = [ops.cast(x, attention.stable_dtype) for x in (key, query, value)]
+    projection = attention.projection
+    weights = attention.features, projection.kernel, projection.bias
+    weights = [ops.cast(x, attention.stable_dtype) for x in weights]
+    y = ops.cast(performer(*wide, *weights), value.dtype)
+    return value + dropout(attention.output_dropout, y, training)
 
 
 class FusedClassTokenBlock(Shared):

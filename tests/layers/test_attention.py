@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 from keras_t2t.layers import PerformerAttention, SelfAttention
+from keras_t2t.rewrite.fusing import fused_performer
 from tests.gradients import gradients
 
 POLICIES = ("float32", "mixed_float16", "mixed_bfloat16")
@@ -34,12 +35,12 @@ def published_performer(layer, x, with_epsilon=True):
     return v + (numerator / denominator) @ projection + projection_bias
 
 
-class FoldedPerformer(PerformerAttention):
+class FusedPerformer(PerformerAttention):
     def call(self, inputs, training=False):
-        return super().call(inputs, training, fold_projection=True)
+        return fused_performer(self, *ops.split(self.kqv(inputs), 3, axis=-1), training)
 
 
-BOTH = pytest.mark.parametrize("kind", [PerformerAttention, FoldedPerformer])
+BOTH = pytest.mark.parametrize("kind", [PerformerAttention, FusedPerformer])
 
 
 def performer(scale=1.0, channels=24, dim=16, kind=PerformerAttention):
@@ -65,17 +66,6 @@ def test_performer_equals_the_published_formula(scale, kind):
     tolerance = 1e-5 * max(1, scale) ** 2
     y = ops.convert_to_numpy(layer(x))
     np.testing.assert_allclose(y, expected, atol=tolerance * np.abs(expected).max())
-
-
-@pytest.mark.parametrize("change", [lambda p: p.quantize("int8"), lambda p: p.enable_lora(2)])
-def test_a_projection_that_is_more_than_its_kernel_is_not_folded(change):
-    layer, x = performer()
-    change(layer.projection)
-    if layer.projection.lora_enabled:
-        layer.projection.lora_kernel_b.assign(np.ones((2, 16), "float32"))
-    expected = ops.convert_to_numpy(layer(x))
-    y = ops.convert_to_numpy(layer(x, fold_projection=True))
-    np.testing.assert_array_equal(y, expected)
 
 
 def test_performer_of_keys_and_queries_on_different_features():

@@ -1,18 +1,18 @@
-"""Dropout in all ways in which a layer may run: which values it drops, and by which generator."""
+"""The rewrite's dropout in all ways in which it may run: what it drops, and by which generator."""
 
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from keras_t2t.layers.dropout import Dropout
+from keras_t2t.rewrite.formulas import dropout
 
 RATE = 0.3
 
 
 def ways():
     """A layer's call with `training=True`, in all ways in which it may run."""
-    yield "eager", lambda layer: lambda x: layer(x, training=True)
+    yield "eager", lambda layer: lambda x: dropout(layer, x, True)
     if keras.backend.backend() == "tensorflow":
         import tensorflow as tf
 
@@ -20,7 +20,7 @@ def ways():
             yield (
                 f"jit_compile={compiled}",
                 lambda layer, compiled=compiled: tf.function(
-                    lambda x: layer(x, training=True), jit_compile=compiled
+                    lambda x: dropout(layer, x, True), jit_compile=compiled
                 ),
             )
 
@@ -32,7 +32,7 @@ def way(request):
 
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_values_are_dropped_at_the_rate_and_the_others_scaled(way, dtype):
-    draw = way(Dropout(RATE, seed=1, dtype=dtype))
+    draw = way(keras.layers.Dropout(RATE, seed=1, dtype=dtype))
     x = ops.ones((8, 100, 64), dtype)
     first, second = (ops.convert_to_numpy(ops.cast(draw(x), "float32")) for _ in range(2))
     kept = first != 0
@@ -55,16 +55,11 @@ def test_values_are_dropped_at_the_rate_and_the_others_scaled(way, dtype):
         assert abs(share - agreement) < 5 * (0.25 / one.size) ** 0.5 + slack
 
 
-def test_a_noise_shape_drops_whole_examples(way):
-    draw = way(Dropout(RATE, noise_shape=(None, 1, 1), seed=1))
-    y = ops.convert_to_numpy(draw(ops.ones((200, 3, 4))))
-    assert (y == y[:, :1, :1]).all()
-    assert 0 < (y[:, 0, 0] == 0).sum() < 200
-
-
 def test_a_seed_repeats_the_draws(way):
     x = ops.ones((2, 5, 64))
-    ones, others = ([draw(x), draw(x)] for draw in (way(Dropout(RATE, seed=7)) for _ in range(2)))
+    ones, others = (
+        [draw(x), draw(x)] for draw in (way(keras.layers.Dropout(RATE, seed=7)) for _ in range(2))
+    )
     for one, other in zip(ones, others, strict=True):
         np.testing.assert_array_equal(ops.convert_to_numpy(one), ops.convert_to_numpy(other))
 
@@ -73,9 +68,10 @@ def test_a_seed_repeats_the_draws(way):
 def test_without_training_nothing_is_dropped_where_it_is_compiled():
     import tensorflow as tf
 
-    layer = Dropout(RATE)
+    layer = keras.layers.Dropout(RATE)
     x = np.ones((2, 3, 4), "float32")
-    np.testing.assert_array_equal(tf.function(layer, jit_compile=True)(x), x)
+    passed = tf.function(lambda x: dropout(layer, x, False), jit_compile=True)(x)
+    np.testing.assert_array_equal(passed, x)
 
 
 @pytest.mark.tensorflow
@@ -83,8 +79,8 @@ def test_without_training_nothing_is_dropped_where_it_is_compiled():
 def test_compiled_draws_are_threefry(nested):
     import tensorflow as tf
 
-    layer = Dropout(RATE)
-    inner = tf.function(lambda x: layer(x, training=True))
+    layer = keras.layers.Dropout(RATE)
+    inner = tf.function(lambda x: dropout(layer, x, True))
     draw = tf.function(inner if nested else inner.python_function, jit_compile=True)
     graph = draw.experimental_get_compiler_ir(tf.ones((2, 3, 4)))(stage="hlo")
     assert "algorithm=rng_three_fry" in graph
