@@ -148,14 +148,14 @@ class SelfAttention(CompositeLayer):
         if fused_attention(self.compute_dtype) and not drops:
             query, key, value = (self._split_heads(x, (0, 1, 2, 3)) for x in (query, key, value))
             x = ops.dot_product_attention(query, key, value, scale=self.scale)
-            return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
-        if size > WHOLE_ATTENTION and not drops:
+        elif size > WHOLE_ATTENTION and not drops:
             query, key, value = (self._split_heads(x, (0, 2, 1, 3)) for x in (query, key, value))
             x = chunked_attention(query, key, value, self.scale, self.stable_dtype)
+            x = ops.transpose(x, (0, 2, 1, 3))
         else:
             attention = self.attention_dropout(self.attention(query, key), training=training)
             x = ops.matmul(attention, self._split_heads(value, (0, 2, 1, 3)))
-        x = ops.transpose(x, (0, 2, 1, 3))
+            x = ops.transpose(x, (0, 2, 1, 3))
         return ops.reshape(x, (-1, ops.shape(x)[1], x.shape[2] * x.shape[3]))
 
     def _split_heads(self, x, axes):
@@ -165,19 +165,6 @@ class SelfAttention(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim or input_shape[-1])
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "dim": self.dim,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "value_shortcut": self.value_shortcut,
-            "squeeze_excite": self.squeeze_excite,
-            "dropout_rate": self.dropout_rate,
-            "attention_dropout_rate": self.attention_dropout_rate,
-        }
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
@@ -295,11 +282,3 @@ class PerformerAttention(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "feature_ratio": self.feature_ratio,
-            "dropout_rate": self.dropout_rate,
-        }

@@ -1,5 +1,7 @@
 """What the layers made of other layers share: published defaults, seeds, and their config."""
 
+import inspect
+
 import keras
 import numpy as np
 from keras import ops
@@ -75,7 +77,11 @@ class CompositeLayer(keras.layers.Layer):
         )
 
     def get_config(self):
-        config = {**super().get_config(), "seed": self.seed}
+        # Every argument of a layer is an attribute of its name.
+        kinds = [kind for kind in type(self).__mro__ if issubclass(kind, CompositeLayer)]
+        names = [name for kind in kinds for name in inspect.signature(kind.__init__).parameters]
+        arguments = {name: getattr(self, name) for name in names if name not in ("self", "kwargs")}
+        config = {**super().get_config(), **arguments}
         # Quantisation changes the policy of single parts; only this layer can say so on reloading.
         quantized = {
             part.path: part.dtype_policy

@@ -126,19 +126,6 @@ class EncoderBlock(CompositeLayer):
     def compute_output_shape(self, input_shape):
         return input_shape
 
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "num_heads": self.num_heads,
-            "mlp_ratio": self.mlp_ratio,
-            "qkv_bias": self.qkv_bias,
-            "qk_scale": self.qk_scale,
-            "dropout_rate": self.dropout_rate,
-            "attention_dropout_rate": self.attention_dropout_rate,
-            "drop_path_rate": self.drop_path_rate,
-            "flavor": self.flavor,
-        }
-
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
 class DenseEncoderBlock(EncoderBlock):
@@ -172,9 +159,6 @@ class DenseEncoderBlock(EncoderBlock):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], input_shape[-1] + self.growth_rate)
-
-    def get_config(self):
-        return {**super().get_config(), "growth_rate": self.growth_rate}
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
@@ -217,7 +201,7 @@ class Encoder(CompositeLayer):
         super().__init__(seed=seed, **kwargs)
         self.depth = depth
         self.drop_path_rate = drop_path_rate
-        self.block_arguments = {
+        block_arguments = {
             "num_heads": num_heads,
             "mlp_ratio": mlp_ratio,
             "qkv_bias": qkv_bias,
@@ -226,8 +210,10 @@ class Encoder(CompositeLayer):
             "attention_dropout_rate": attention_dropout_rate,
             "flavor": flavor,
         }
+        for name, value in block_arguments.items():
+            setattr(self, name, value)
         self.blocks = encoder_blocks(
-            depth, drop_path_rate, seed, "block", dtype=self.dtype_policy, **self.block_arguments
+            depth, drop_path_rate, seed, "block", dtype=self.dtype_policy, **block_arguments
         )
 
     def build(self, input_shape):
@@ -243,11 +229,3 @@ class Encoder(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            **self.block_arguments,
-            "depth": self.depth,
-            "drop_path_rate": self.drop_path_rate,
-        }

@@ -52,11 +52,3 @@ class MLP(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "hidden_dim": self.hidden_dim,
-            "dropout_rate": self.dropout_rate,
-            "hidden_dropout_rate": self.hidden_dropout_rate,
-        }

@@ -49,6 +49,3 @@ class SqueezeExcite(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return input_shape
-
-    def get_config(self):
-        return {**super().get_config(), "reduction": self.reduction}

@@ -95,13 +95,3 @@ class T2TBlock(CompositeLayer):
 
     def compute_output_shape(self, input_shape):
         return (*input_shape[:-1], self.dim)
-
-    def get_config(self):
-        return {
-            **super().get_config(),
-            "dim": self.dim,
-            "token_mixer": self.token_mixer,
-            "mlp_ratio": self.mlp_ratio,
-            "feature_ratio": self.feature_ratio,
-            "dropout_rate": self.dropout_rate,
-        }
