@@ -5,8 +5,10 @@ import math
 import os
 import sys
 import warnings
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 INTERPOLATIONS = ("bilinear", "bicubic")
 
@@ -22,14 +24,14 @@ class Preprocessing:
         model.predict(preprocessing("cat.jpg")[None])
 
     Args:
-        height: Int, rows of the result, default 224.
-        width: Int, columns of the result, default 224.
-        mean: Tuple of a float in 0..1 for each channel.
-        std: Tuple of a float in 0..1 for each channel.
-        crop_fraction: Float, the share of the resized image that the centre crop keeps: the image
-            is resized, with its aspect ratio, until it just covers `floor(size / crop_fraction)`;
-            default 0.9. `None` resizes straight to the size, without a crop, as for CIFAR.
-        interpolation: `"bicubic"` (default) or `"bilinear"`, both with antialiasing.
+        height: Rows of the result.
+        width: Columns of the result.
+        mean: A number in 0..1 for each channel.
+        std: A number in 0..1 for each channel.
+        crop_fraction: Share of the resized image that the centre crop keeps: the image is resized,
+            with its aspect ratio, until it just covers `floor(size / crop_fraction)`. `None`
+            resizes straight to the size, without a crop, as for CIFAR.
+        interpolation: `"bicubic"` or `"bilinear"`, both with antialiasing.
 
     Raises:
         ValueError: If an argument is out of range.
@@ -68,7 +70,7 @@ class Preprocessing:
                 f"got {self.interpolation!r}"
             )
 
-    def __call__(self, image):
+    def __call__(self, image) -> "np.ndarray":
         """Prepares one image.
 
         Args:
@@ -86,6 +88,9 @@ class Preprocessing:
                 f"image: files give 1 or 3 channels, but the model takes {len(self.mean)}; "
                 "use `normalize` on images of your own making"
             )
+        # Here and below, because the command line reads recipes, which hold a `Preprocessing`, and
+        # is to answer at once.
+        import numpy as np
         from PIL import Image
 
         image = _pillow(image).convert("RGB" if len(self.mean) == 3 else "L")
@@ -100,7 +105,7 @@ class Preprocessing:
             image = image.crop((left, top, left + self.width, top + self.height))
         return self.normalize(np.asarray(image).reshape(self.height, self.width, len(self.mean)))
 
-    def normalize(self, images):
+    def normalize(self, images) -> Any:
         """Returns `(images / 255 - mean) / std` in float32.
 
         Args:
@@ -110,6 +115,8 @@ class Preprocessing:
         Raises:
             ValueError: If the last axis is not the channels.
         """
+        import numpy as np
+
         tensorflow = sys.modules.get("tensorflow")
         if isinstance(images, np.ndarray):
             _warn_unless_pixels(images)
@@ -117,7 +124,7 @@ class Preprocessing:
         elif tensorflow is not None and tensorflow.is_tensor(images):
             images, constant = tensorflow.cast(images, "float32"), tensorflow.constant
         else:
-            import keras  # Here, because the command line reads recipes without Keras.
+            import keras
 
             images, constant = keras.ops.cast(images, "float32"), keras.ops.convert_to_tensor
         if images.shape[-1] != len(self.mean):
@@ -190,6 +197,7 @@ def preprocess_input(x, data_format=None):
 
 
 def _pillow(image):
+    import numpy as np
     from PIL import Image
 
     from keras_t2t.image_files import eight_bits, load_image
@@ -210,9 +218,9 @@ def _pillow(image):
 
 def _warn_unless_pixels(images):
     """0..1 in place of 0..255 gives no error, but no accuracy either."""
-    if images.dtype.kind == "f" and images.size and 0 < np.abs(images).max() <= 3:
+    if images.dtype.kind == "f" and images.size and 0 < abs(images).max() <= 3:
         warnings.warn(
-            f"images: expected pixels in 0..255, but none is above {np.abs(images).max():.3g}; "
+            f"images: expected pixels in 0..255, but none is above {abs(images).max():.3g}; "
             "are they in 0..1, or normalised already?",
             stacklevel=3,
         )

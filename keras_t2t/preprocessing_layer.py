@@ -4,6 +4,7 @@ import dataclasses
 
 import keras
 
+from keras_t2t.compat import sublayers
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 
@@ -78,7 +79,7 @@ def carried_preprocessing(model):
 
 
 def _carried(model):
-    layers = [layer for layer in _layers(model) if isinstance(layer, PreprocessedImages)]
+    layers = [layer for layer in sublayers(model) if isinstance(layer, PreprocessedImages)]
     found = {layer.preprocessing for layer in layers}
     if len(found) != 1:
         raise ValueError(
@@ -87,10 +88,3 @@ def _carried(model):
             "T2TViT(..., preprocessing=...) puts one in."
         )
     return found.pop()
-
-
-def _layers(model):
-    for layer in model.layers:
-        yield layer
-        if isinstance(layer, keras.Model):
-            yield from _layers(layer)

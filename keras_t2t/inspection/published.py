@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+from keras_t2t.weights.published import PUBLISHED
+
 
 class Published(NamedTuple):
     """One row of a published table, 224 px, trained on ImageNet-1k alone.
@@ -26,29 +28,34 @@ class Published(NamedTuple):
 _README = "README of the published implementation"
 # Yuan et al., ICCV 2021 (arXiv 2101.11986v3).
 _TABLE_2, _TABLE_3, _TABLE_4, _TABLE_6 = (f"T2T-ViT paper, table {n}" for n in (2, 3, 4, 6))
-_T2T, _T2T_T = "T2T-ViT", "T2T-ViT_t"
 
-# What `complexity` counts is the published figure, but for these: t2t_vit_24 (13.66 counted, 13.8
-# published), t2t_vit_14_wide (5.23, 5.0; without the attention's products it is 4.96),
-# t2t_vit_14_se (4.78, 4.9), t2t_vit_16_ghost (3.80, 3.7) and t2t_vit_dense (5.28, 5.5).
-VARIANTS = (
-    Published("t2t_vit_7", _T2T, 71.7, 4.3, 1.1, _README),
-    Published("t2t_vit_10", _T2T, 75.2, 5.9, 1.5, _README),
-    Published("t2t_vit_12", _T2T, 76.5, 6.9, 1.8, _README),
-    Published("t2t_vit_14", _T2T, 81.5, 21.5, 4.8, _README),
-    Published("t2t_vit_19", _T2T, 81.9, 39.2, 8.5, _README),
-    Published("t2t_vit_24", _T2T, 82.3, 64.1, 13.8, _README),
-    # The README has the later figure for t2t_vit_t_19; the paper's table 3 gives 82.2.
-    Published("t2t_vit_t_14", _T2T_T, 81.7, 21.5, 6.1, _README),
-    Published("t2t_vit_t_19", _T2T_T, 82.4, 39.2, 9.8, _README),
-    Published("t2t_vit_t_24", _T2T_T, 82.6, 64.1, 15.0, _README),
-    # The paper gives the Ghost variant 14 blocks and the Wide one 14; the parameters it gives are
-    # those of the published code's 16 and 4.
+# The paper gives the Ghost variant 14 blocks and the Wide one 14; the parameters it gives are
+# those of the published code's 16 and 4.
+ABLATIONS = (
     Published("t2t_vit_14_resnext", "ablation", 81.5, 21.5, 4.8, _TABLE_6),
     Published("t2t_vit_14_wide", "ablation", 77.9, 25.1, 5.0, _TABLE_6),
     Published("t2t_vit_14_se", "ablation", 81.6, 21.9, 4.9, _TABLE_6),
     Published("t2t_vit_16_ghost", "ablation", 79.5, 16.3, 3.7, _TABLE_6),
     Published("t2t_vit_dense", "ablation", 80.6, 23.7, 5.5, _TABLE_6),
+)
+
+# What `complexity` counts is the published figure, but for these: t2t_vit_24 (13.66 counted, 13.8
+# published), t2t_vit_14_wide (5.23, 5.0; without the attention's products it is 4.96),
+# t2t_vit_14_se (4.78, 4.9), t2t_vit_16_ghost (3.80, 3.7) and t2t_vit_dense (5.28, 5.5).
+VARIANTS = (
+    *(
+        Published(
+            row.variant,
+            "T2T-ViT_t" if "_t_" in row.variant else "T2T-ViT",
+            row.top1,
+            row.parameters,
+            row.macs,
+            _README,
+        )
+        for row in PUBLISHED
+        if row.parameters is not None and row.macs is not None
+    ),
+    *ABLATIONS,
 )
 
 # ResNet* and MobileNet*: trained by the paper's authors with T2T-ViT's training scheme.

@@ -1,5 +1,7 @@
 """The published variants side by side: what they cost, and what was published of them."""
 
+import os
+from collections.abc import Iterable
 from pathlib import Path
 
 from keras_t2t.files import refuse_existing, replacing
@@ -9,15 +11,15 @@ from keras_t2t.inspection.published import OTHERS, VARIANTS
 from keras_t2t.inspection.text import text_table
 
 
-def summary_table(names=None):
+def summary_table(names: Iterable[str] | None = None) -> str:
     """Parameters, MACs and published accuracy of variants at 224 px, as text.
 
     Args:
         names: Published names of variants. `None`, the default, means all.
 
     Returns:
-        String, a line for each variant. In the column "published MACs" stands how far the count is
-        from it, where it does not round to the published figure.
+        String, a line for each variant. The column "off by" says how far the counted MACs are from
+        the published figure, unless they round to it.
 
     Raises:
         ValueError: If a name is unknown.
@@ -45,7 +47,7 @@ def summary_table(names=None):
     return text_table(rows)
 
 
-def save_figure(path, overwrite=False):
+def save_figure(path: str | os.PathLike, overwrite: bool = False) -> None:
     """Draws accuracy against MACs and parameters, ViT and ResNet beside T2T-ViT, all as published.
 
     Args:
@@ -66,7 +68,7 @@ def save_figure(path, overwrite=False):
         figure.savefig(temporary, dpi=140)
 
 
-def check_figure(path, overwrite, name="path"):
+def check_figure(path: str | os.PathLike, overwrite: bool, name: str = "path") -> None:
     """Raises what `save_figure` would of its arguments; `name` is what they call the path."""
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"{name}: expected a file that ends in .png, .svg or .pdf, got {path}")

@@ -1,30 +1,36 @@
 """Checkpoint files, read and written as `{published key: array}`; nothing in a file is ever run."""
 
 import argparse
+import contextlib
+import functools
 import io
-import json
+import os
 import re
 import warnings
 import zipfile
+import zlib
+from collections.abc import Iterable
 from pathlib import Path
+from types import ModuleType
 
+import ml_dtypes  # noqa: F401  gives NumPy the bfloat16 that safetensors asks it for
 import numpy as np
+import safetensors.numpy
 
 from keras_t2t.files import replacing
+from keras_t2t.weights.notes import Notes
 
 # Older releases can be made to run code or corrupt memory by a file even when told to read weights
 # only: CVE-2025-32434 (before 2.6) and CVE-2026-24747 (before 2.10).
 _OLDEST_SAFE_TORCH = (2, 10)
 
-# The entry of a safetensors file's metadata, and the attribute of a `.weights.h5` file, for what
-# belongs to the weights but is none.
+# The entry of a safetensors file's metadata, and the attribute of a `.weights.h5` file, for the
+# notes in JSON.
 NOTES = "keras_t2t"
-
-# What NumPy, PyTorch and safetensors all store.
-_DTYPES = "float16 float32 float64 int8 int16 int32 int64 uint8 uint16 uint32 uint64 bool".split()
+_CRC32 = "keras_t2t_crc32"
 
 
-def read_checkpoint(path, ema=True):
+def read_checkpoint(path: str | os.PathLike, ema: bool = True) -> dict[str, np.ndarray]:
     """Reads the arrays of a checkpoint file.
 
     PyTorch files may hold the state dict bare or under `state_dict_ema`, `state_dict` or `net`, in
@@ -46,19 +52,15 @@ def read_checkpoint(path, ema=True):
         FileNotFoundError: there is no such file.
         ValueError: the file is damaged, of another kind, holds no state dict, or asks for code to
             be run.
-        ImportError: PyTorch or safetensors, needed for their files only, is not installed.
+        ImportError: PyTorch, needed for its files only, is not installed.
     """
     path = Path(path).expanduser()
     if not path.is_file():
         raise FileNotFoundError(f"There is no checkpoint file {path}")
-    if path.suffix.lower() == ".npz":
-        items = _npz_items(path)
-    elif path.suffix.lower() == ".safetensors":
-        items = _safetensors_items(path)
-    else:
-        items = _torch_items(path, ema)
+    readers = {".npz": _npz_items, ".safetensors": _safetensors_items}
+    read = readers.get(path.suffix.lower(), functools.partial(_torch_items, ema=ema))
     arrays = {}
-    for key, array in items:
+    for key, array in read(path):
         key = re.sub(r"^(module\.)+", "", key)
         if key in arrays:
             raise ValueError(f"{path} holds {key!r} twice, with and without the prefix 'module.'")
@@ -71,25 +73,20 @@ def read_checkpoint(path, ema=True):
     return arrays
 
 
-def read_checkpoint_notes(path):
-    """The notes that `write_checkpoint` put into a file: a dict, empty where there are none.
+def read_checkpoint_notes(path: Path) -> Notes:
+    """The notes that `write_checkpoint` put into a file, empty where there are none.
 
     Raises:
         ValueError: the file is damaged.
-        ImportError: safetensors, needed for its files only, is not installed.
     """
-    path = Path(path).expanduser()
     if path.suffix.lower() != ".safetensors":
-        return {}
-    safetensors = _import_safetensors()
-    try:
-        with safetensors.safe_open(path, framework="numpy") as file:
-            return json.loads((file.metadata() or {}).get(NOTES, "{}"))
-    except Exception as error:
-        raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
+        return Notes()
+    with _opened_safetensors(path) as file:
+        text = (file.metadata() or {}).get(NOTES, "{}")
+    return Notes.from_json(text, path)
 
 
-def write_checkpoint(path, arrays, overwrite=False, notes=None):
+def write_checkpoint(path: str | os.PathLike, arrays, overwrite=False, notes=None) -> Path:
     """Writes arrays as a bare PyTorch state dict, a safetensors file or an npz file, bit for bit.
 
     Args:
@@ -97,7 +94,8 @@ def write_checkpoint(path, arrays, overwrite=False, notes=None):
             under this name only when it is complete.
         arrays: mapping of str to NumPy array (real numbers, integers or booleans).
         overwrite: bool, whether an existing file may be replaced. Defaults to False.
-        notes: dict of what JSON takes, or None. Only safetensors files have a place for it.
+        notes: `Notes` that belong to the arrays, or None. Only safetensors files have a place for
+            them, and for a checksum, which reading verifies.
 
     Returns:
         `pathlib.Path` of the file.
@@ -107,15 +105,11 @@ def write_checkpoint(path, arrays, overwrite=False, notes=None):
         FileNotFoundError: the folder does not exist.
         OSError: the file cannot be written.
         ValueError: the suffix is another, or a value cannot be stored.
-        ImportError: PyTorch or safetensors, needed for their files only, is not installed.
+        ImportError: PyTorch, needed for its files only, is not installed.
     """
     path = Path(path).expanduser()
-    writers = {
-        ".pth": _write_torch,
-        ".pth.tar": _write_torch,
-        ".safetensors": _write_safetensors,
-        ".npz": _write_npz,
-    }
+    writers = {".pth": _write_torch, ".pth.tar": _write_torch}
+    writers |= {".safetensors": _write_safetensors, ".npz": _write_npz}
     suffix = next((suffix for suffix in writers if path.name.lower().endswith(suffix)), None)
     if suffix is None:
         raise ValueError(f"path is {path}. Expected a name that ends in {', '.join(writers)}.")
@@ -132,7 +126,7 @@ def write_checkpoint(path, arrays, overwrite=False, notes=None):
     return path
 
 
-def torch_format(path):
+def torch_format(path: str | os.PathLike) -> str:
     """`"zip"` or `"legacy"`, from the first and last bytes of a PyTorch file, without PyTorch.
 
     Args:
@@ -159,14 +153,12 @@ def torch_format(path):
 
 
 def _torch_items(path, ema):
-    file_format = torch_format(path)
+    mmap = torch_format(path) == "zip"
     torch = import_torch()
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            content = torch.load(
-                path, map_location="cpu", weights_only=True, mmap=file_format == "zip"
-            )
+            content = torch.load(path, map_location="cpu", weights_only=True, mmap=mmap)
     except Exception as error:  # a hostile or damaged file can fail in any way
         raise ValueError(f"{path} {_torch_refusal(error)}") from None
     state = _state_dict(content, ema, path)
@@ -216,45 +208,39 @@ def _state_dict(content, ema, path):
     return content
 
 
-def import_torch():
+def import_torch() -> ModuleType:
     """PyTorch, of a release that reads files safely.
 
     Raises:
         ImportError: there is none; the message says how to install it.
     """
+    needed = "PyTorch files need PyTorch 2.10 or newer: pip install keras_t2t[convert]"
     try:
         import torch
     except ImportError:
-        raise ImportError("PyTorch files need PyTorch: pip install keras_t2t[convert]") from None
-    version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
-    if version < _OLDEST_SAFE_TORCH:
-        raise ImportError(
-            f"PyTorch {torch.__version__} does not read files safely (CVE-2026-24747). Expected "
-            "2.10 or newer: pip install keras_t2t[convert]"
-        )
+        raise ImportError(needed) from None
+    if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _OLDEST_SAFE_TORCH:
+        unsafe = f"PyTorch {torch.__version__} does not read files safely (CVE-2026-24747)"
+        raise ImportError(f"{unsafe}. {needed}")
     return torch
 
 
 def _safetensors_items(path):
-    safetensors = _import_safetensors()
+    with _opened_safetensors(path) as file:
+        arrays = {key: file.get_tensor(key) for key in file.keys()}
+        expected = (file.metadata() or {}).get(_CRC32)
+    if expected is not None and expected != _sorted_checksum(arrays):
+        raise ValueError(f"{path} is damaged: its checksum is wrong")
+    return arrays.items()
+
+
+@contextlib.contextmanager
+def _opened_safetensors(path):
     try:
         with safetensors.safe_open(path, framework="numpy") as file:
-            for key in file.keys():
-                yield key, file.get_tensor(key)
+            yield file
     except Exception as error:
         raise ValueError(f"{path} cannot be read as a safetensors file: {error}") from None
-
-
-def _import_safetensors():
-    try:
-        import ml_dtypes  # noqa: F401  gives NumPy the bfloat16 that safetensors asks it for
-        import safetensors
-        import safetensors.numpy
-    except ImportError:
-        raise ImportError(
-            "safetensors files need safetensors: pip install keras_t2t[convert]"
-        ) from None
-    return safetensors
 
 
 def _npz_items(path):
@@ -269,13 +255,21 @@ def _npz_items(path):
         ) from None
 
 
-def require_number(array, key, source):
-    """Raises ValueError for an array of anything but real numbers."""
-    if array.dtype.name not in _DTYPES:
+def require_number(array: np.ndarray, key: str, source: object) -> None:
+    """Raises ValueError for an array of what NumPy, PyTorch and safetensors do not all store."""
+    if array.dtype.kind not in "fiub" or array.dtype.itemsize > 8:
         raise ValueError(
-            f"{source} holds dtype {array.dtype} under {key!r}. Expected one of "
-            f"{', '.join(_DTYPES)}."
+            f"{source} holds dtype {array.dtype} under {key!r}. Expected real numbers of at most "
+            "64 bits, or booleans."
         )
+
+
+def checksum(arrays: Iterable) -> int:
+    """The CRC-32 of the arrays' bytes, one after another."""
+    crc = 0
+    for array in arrays:
+        crc = zlib.crc32(np.ascontiguousarray(array).data, crc)
+    return crc
 
 
 def _write_torch(path, arrays, notes):
@@ -289,9 +283,16 @@ def _write_torch(path, arrays, notes):
 
 
 def _write_safetensors(path, arrays, notes):
-    metadata = {NOTES: json.dumps(notes)} if notes else None
+    metadata = {_CRC32: _sorted_checksum(arrays)}
+    if notes is not None:
+        metadata[NOTES] = notes.to_json()
     # Not save_file, whose files only their owner may read.
-    path.write_bytes(_import_safetensors().numpy.save(arrays, metadata))
+    path.write_bytes(safetensors.numpy.save(arrays, metadata))
+
+
+def _sorted_checksum(arrays):
+    # The format has an order of its own.
+    return str(checksum(arrays[key] for key in sorted(arrays)))
 
 
 def _write_npz(path, arrays, notes):

@@ -3,7 +3,6 @@
 A few lines of urllib, because neither keras.utils.get_file nor pooch continues a broken download.
 """
 
-import contextlib
 import hashlib
 import http.client
 import json
@@ -15,16 +14,12 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import filelock
 import keras
+from tqdm import tqdm
 
 from keras_t2t.weights.checkpoint import torch_format
-from keras_t2t.weights.published import BASE_ADDRESS_VARIABLE, address
-
-try:
-    import fcntl
-except ImportError:  # Windows
-    fcntl = None
-    import msvcrt
+from keras_t2t.weights.published import BASE_ADDRESS_VARIABLE, PublishedWeights, address
 
 TIMEOUT = 30.0  # seconds without a byte
 ATTEMPTS = 4
@@ -41,12 +36,12 @@ class _Interrupted(Exception):
     """This attempt failed; another one may not."""
 
 
-def cache_folder():
+def cache_folder() -> Path:
     """Folder of the fetched files: `keras_t2t` in `KERAS_HOME`, which defaults to `~/.keras`."""
     return Path(os.environ.get("KERAS_HOME") or "~/.keras").expanduser() / "keras_t2t"
 
 
-def fetch(entry):
+def fetch(entry: PublishedWeights) -> Path:
     """Path of a published file, which is downloaded if the cache folder does not have it.
 
     The file grows under the name `<file>.part` and is renamed once its length and, where known,
@@ -71,9 +66,12 @@ def fetch(entry):
     if not target.exists():
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
-            with _alone(target):
+            with filelock.FileLock(f"{target}.lock", timeout=LOCK_TIMEOUT):
                 if not target.exists():  # it may have come while we waited
                     _download(entry, url, target)
+        except filelock.Timeout:
+            held = f"another process has held {target}.lock for {LOCK_TIMEOUT:.0f} s"
+            raise DownloadError(f"Cannot download {url}: {held}") from None
         except DownloadError as error:
             raise DownloadError(
                 f"Cannot download {url}: {error}. To install the file by hand, put it at {target}, "
@@ -135,17 +133,13 @@ def _transfer(entry, url, part, record):
             validator = _validator(response.headers)
             if total and validator:
                 record.write_text(json.dumps({"url": url, "total": total, "validator": validator}))
-        # Keras draws on stdout, which belongs to what the caller prints.
-        with open(part, "ab") as file, contextlib.redirect_stdout(sys.stderr):
-            bar = keras.utils.Progbar(total, unit_name="byte")
-            try:
-                while chunk := _read(response):
-                    file.write(chunk)
-                    done += len(chunk)
-                    bar.update(done)
-            finally:
-                if done != total:
-                    bar.update(done, finalize=True)  # ends its line
+        quiet = not keras.config.is_interactive_logging_enabled() or None  # None: off a terminal
+        bar = tqdm(initial=done, total=total, unit="B", unit_scale=True, disable=quiet)
+        with open(part, "ab") as file, bar:
+            while chunk := _read(response):
+                file.write(chunk)
+                done += len(chunk)
+                bar.update(len(chunk))
             file.flush()
             os.fsync(file.fileno())  # so that the new name never stands for an empty file
     if total and done != total:
@@ -199,15 +193,13 @@ def _open(request):
         if error.code == 416:  # range not satisfiable
             return error
         error.close()
+        final = error.code < 500 and error.code not in (408, 429)
         answer = f"the server answered {error.code} {error.reason}"
-        if error.code < 500 and error.code not in (408, 429):
-            raise DownloadError(answer) from None
-        raise _Interrupted(answer) from None
+        raise (DownloadError if final else _Interrupted)(answer) from None
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        if isinstance(reason, (FileNotFoundError, PermissionError)):  # of a file:// address
-            raise DownloadError(reason) from None
-        raise _Interrupted(reason) from None
+        final = isinstance(reason, (FileNotFoundError, PermissionError))  # of a file:// address
+        raise (DownloadError if final else _Interrupted)(reason) from None
 
 
 def _read(response):
@@ -243,27 +235,3 @@ def _discard(part, record):
 def _say(text):
     if keras.config.is_interactive_logging_enabled():
         print(text, file=sys.stderr, flush=True)
-
-
-@contextlib.contextmanager
-def _alone(target):
-    """Holds the lock of `target`, which the system releases however the process ends."""
-    path = target.with_name(target.name + ".lock")
-    with open(path, "ab") as file:
-        deadline = time.monotonic() + LOCK_TIMEOUT
-        while not _try_lock(file):
-            if time.monotonic() > deadline:
-                raise DownloadError(f"another process has held {path} for {LOCK_TIMEOUT:.0f} s")
-            time.sleep(0.1)
-        yield
-
-
-def _try_lock(file):
-    try:
-        if fcntl:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        else:
-            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
-    except (BlockingIOError, PermissionError):
-        return False
-    return True

@@ -1,175 +1,30 @@
 """Weights of a T2T-ViT in Keras' own files, `.weights.h5` and `.keras`."""
 
-import contextlib
+import collections
 import dataclasses
+import functools
 import io
 import json
-import math
+import os
 import warnings
 import zipfile
-import zlib
 from pathlib import Path
+from typing import cast
 
 import h5py
 import keras
-import numpy as np
 
 from keras_t2t.files import replacing
+from keras_t2t.layers import TokenPooling
+from keras_t2t.models.graph import token_grid
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
-from keras_t2t.models.variants import VARIANTS
-from keras_t2t.preprocessing import Preprocessing
-from keras_t2t.preprocessing_layer import carried_preprocessing
-from keras_t2t.weights.checkpoint import NOTES
-from keras_t2t.weights.mapping import published_slots
-from keras_t2t.weights.unfilled import build_unfilled
+from keras_t2t.weights.building import Network, build_unfilled
+from keras_t2t.weights.checkpoint import NOTES, checksum
+from keras_t2t.weights.mapping import published_slots, published_views
+from keras_t2t.weights.notes import Notes, Shape, Weights, infer_input_shape
 
 
-def write_weights(path, model, variant=None, overwrite=False):
-    """Writes a model's weights as `.weights.h5`, with a checksum and what belongs to the weights.
-
-    Args:
-        path: str or path, ending in `.weights.h5`. The file appears under this name only when it is
-            complete.
-        model: A model that `T2TViT` built.
-        variant: str or None, the published name of the model's variant.
-        overwrite: bool, whether an existing file may be replaced.
-
-    Raises:
-        FileExistsError: the file exists and `overwrite` is False.
-        FileNotFoundError: the folder does not exist.
-        OSError: the file cannot be written.
-        ValueError: the model is no T2T-ViT.
-    """
-    notes = {**notes_of(model, variant), "crc32": _checksum(model)}
-    content = _WeightsInMemory()
-    model.save_weights(content)
-    with h5py.File(content, "r+") as file:
-        file.attrs[NOTES] = json.dumps(notes)
-    with replacing(Path(path).expanduser(), overwrite) as temporary:
-        temporary.write_bytes(content.getbuffer())
-
-
-class _WeightsInMemory(io.BytesIO):
-    """What HDF5 writes to, because its own writing to a full disk ends the process.
-
-    Keras takes it for a file of the name that it shows.
-    """
-
-    def __str__(self):
-        return "memory.weights.h5"
-
-
-def notes_of(model, variant):
-    """What a file should tell of a model beside its weights, as JSON takes it."""
-    preprocessing = carried_preprocessing(model)
-    return {
-        "variant": variant,
-        "input_shape": model.input_shape[1:],
-        "grid": model.get_layer("projection").output.shape[1:3],
-        "preprocessing": preprocessing and dataclasses.asdict(preprocessing),
-    }
-
-
-def checked_notes(path, notes):
-    """Notes as read from a file: what it does not tell is None, the rest as `notes_of` got it.
-
-    Raises:
-        ValueError: they are of no use.
-    """
-    try:
-        notes = {**dict.fromkeys(("variant", "input_shape", "grid", "preprocessing")), **notes}
-        if notes["variant"] not in (None, *VARIANTS):
-            raise ValueError("unknown variant")
-        for name in ("input_shape", "grid"):
-            notes[name] = notes[name] and tuple(notes[name])
-        notes["preprocessing"] = notes["preprocessing"] and Preprocessing(**notes["preprocessing"])
-    except (TypeError, ValueError) as error:
-        raise ValueError(f"{path} is damaged: its notes cannot be used ({error})") from None
-    return notes
-
-
-def write_model(path, model, overwrite=False):
-    """Writes a whole model as `.keras`, as `write_weights` does."""
-    with replacing(Path(path).expanduser(), overwrite) as temporary:
-        model.save(temporary)
-
-
-def read_notes(path):
-    """What `write_weights` noted in a `.weights.h5` file, see `checked_notes`.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged or of another kind.
-    """
-    with _opened(path) as file:
-        notes = json.loads(file.attrs.get(NOTES, "{}"))
-    return checked_notes(path, notes)
-
-
-def read_weights(path, arguments):
-    """Reads a `.weights.h5` file into a model with the file's classes, image size and channels.
-
-    Args:
-        path: str or path of a file that `write_weights` or Keras' `save_weights` wrote.
-        arguments: dict, arguments of `T2TViT`, which tell the architecture.
-
-    Returns:
-        `keras.Model`, which carries its preprocessing if the file does.
-
-    Raises:
-        FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of another kind or of another architecture.
-    """
-    notes = read_notes(path)
-    with _opened(path) as file:
-        layers = file["layers"]
-        positions = layers["sinusoid_positions/vars/0"].shape
-        patch = layers["t2t_block/norm1/vars/0"].shape
-        # Keras counts the layers of a class: the projection, the dense flavour's transitions, then
-        # the head.
-        depth = arguments.get("depth")
-        head = layers.get(f"dense_{len(depth) if isinstance(depth, tuple) else 1}/vars/1")
-        classes = None if head is None else head.shape[0]
-        stored = []
-        layers.visititems(lambda name, item: stored.append(name) if "/vars/" in name else None)
-    input_shape = notes["input_shape"] or square_input_shape(path, positions, patch, arguments)
-    input_shape = input_shape or arguments.get("input_shape")
-    if input_shape is None:
-        raise ValueError(
-            f"{path} does not tell the size of its images. Expected input_shape="
-            "(height, width, channels), which keras_t2t.create takes, received None."
-        )
-    with float32_policy():
-        model = build_unfilled(
-            {
-                **arguments,
-                "input_shape": input_shape,
-                "input_tensor": None,
-                "include_top": head is not None,
-                "classes": classes,
-                "pooling": None,
-                "preprocessing": notes["preprocessing"],
-                # So that Keras' own random state is left as it was.
-                "seed": 0,
-            }
-        )
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what Keras misses is an error here
-            model.load_weights(path)
-    except Exception:  # Keras and HDF5 fail in many ways, at length
-        raise ValueError(f"{path} is damaged or holds the weights of another model") from None
-    if len(stored) != len(published_slots(model)):
-        raise ValueError(
-            f"{path} holds the weights of another model: {len(stored)} arrays, expected "
-            f"{len(published_slots(model))}"
-        )
-    if "crc32" in notes and notes["crc32"] != _checksum(model):
-        raise ValueError(f"{path} is damaged: its checksum is wrong")
-    return model
-
-
-def read_model(path):
+def read_model(path: str | os.PathLike) -> keras.Model:
     """Reads a `.keras` file, without its optimizer.
 
     Raises:
@@ -183,66 +38,144 @@ def read_model(path):
             f"{path} cannot be read as a Keras model: it is cut short or something else"
         )
     try:
-        return keras.saving.load_model(path, compile=False, safe_mode=True)
+        return cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
     except Exception as error:  # the zip, HDF5 or JSON reader or any layer
         raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
 
 
-def square_input_shape(name, positions, patch, arguments):
-    """The published stem's input for weights of these shapes, if its grid is a square, else None.
+def write_model(path: Path, model: keras.Model, overwrite: bool = False) -> None:
+    """Writes a whole model as `.keras`; the file appears under its name when it is complete."""
+    with replacing(path, overwrite) as temporary:
+        model.save(temporary)
+
+
+def weights_of(name: str, model: keras.Model) -> Weights:
+    """The weights of a model that `T2TViT` built, and what it tells of them."""
+    arrays = published_views(model)
+    if [layer.mode for layer in model.layers if isinstance(layer, TokenPooling)] != ["token"]:
+        # A head on anything else is not the one that would be built for it.
+        arrays = {key: array for key, array in arrays.items() if not key.startswith("head.")}
+    return Weights(name, arrays, Notes.of(model))
+
+
+def write_weights(path: Path, model: keras.Model, notes: Notes, overwrite: bool = False) -> None:
+    """Writes a model's weights as `.weights.h5`, with a checksum and notes.
 
     Args:
-        name: What messages call the weights.
-        positions: Shape `(1, 1 + patches, channels)` of the table of positions.
-        patch: Shape `(49 * channels,)` of the first norm.
-        arguments: dict, arguments of `T2TViT`. With soft splits of their own None is returned.
+        path: Path that ends in `.weights.h5`. The file appears under this name only when it is
+            complete.
+        model: A model that `T2TViT` built.
+        notes: What belongs to the weights.
+        overwrite: bool, whether an existing file may be replaced.
 
     Raises:
-        ValueError: the weights have soft splits of their own, and the arguments do not.
+        FileExistsError: the file exists and `overwrite` is False.
+        FileNotFoundError: the folder does not exist.
+        OSError: the file cannot be written.
+        ValueError: the model is no T2T-ViT.
     """
-    if "soft_splits" in arguments:
-        return None
-    (kernel, _, _), *_ = SOFT_SPLITS
-    channels, rest = divmod(patch[0], kernel**2)
-    if rest:
-        raise ValueError(
-            f"{name} is of a model with other soft splits than the published: the first takes "
-            f"patches of {patch[0]} values, expected {kernel**2} for each channel. "
-            "keras_t2t.create takes its soft_splits and input_shape."
-        )
-    side = math.isqrt(max(0, positions[1] - 1))
-    if not side or side * side != positions[1] - 1:
-        return None
-    stride = math.prod(stride for _, stride, _ in SOFT_SPLITS)
-    return (side * stride, side * stride, channels)
+    content = _WeightsInMemory()
+    model.save_weights(content)
+    with h5py.File(content, "r+") as file:
+        file.attrs[NOTES] = notes.to_json(crc32=_checksum(model))
+    with replacing(path, overwrite) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
-def _checksum(model):
-    crc = 0
-    for slot in published_slots(model).values():
-        array = keras.ops.convert_to_numpy(slot.variable)
-        crc = zlib.crc32(np.ascontiguousarray(array), crc)
-    return crc
+class _WeightsInMemory(io.BytesIO):
+    """What HDF5 writes to, because its own writing to a full disk ends the process.
+
+    Keras takes it for a file of the name that it shows.
+    """
+
+    def __str__(self):
+        return "memory.weights.h5"
 
 
-@contextlib.contextmanager
-def _opened(path):
-    path = Path(path)
+def read_weights_notes(path: Path) -> tuple[str, collections.Counter]:
+    """What a `.weights.h5` file tells: its notes in JSON, and the shapes of its arrays, counted.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged or of another kind.
+    """
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}")
+    shapes = collections.Counter()
+
+    def count(name, item):
+        # The file of a compiled model holds the optimizer's arrays too.
+        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
+            shapes[item.shape] += 1
+
     try:
         with h5py.File(path) as file:
-            yield file
+            file.visititems(count)
+            return file.attrs.get(NOTES, "{}"), shapes
     except Exception:  # h5py has no exceptions of its own
         raise ValueError(f"{path} is damaged or holds no weights of a T2T-ViT") from None
 
 
-@contextlib.contextmanager
-def float32_policy():
-    """The files hold float32, whatever the user computes in."""
+def read_weights(path: Path, build: Network, input_shape: Shape | None = None) -> Weights:
+    """Reads a `.weights.h5` file through a model of its own, with its classes and image size.
+
+    Args:
+        path: Path of a file that `write_weights` or Keras' `save_weights` wrote.
+        build: `T2TViT` with arguments filled in, which tell the architecture.
+        input_shape: Tuple `(height, width, channels)`, what to take where neither the notes nor the
+            positions tell.
+
+    Raises:
+        FileNotFoundError: there is no such file.
+        ValueError: the file is damaged, of another kind or of another architecture.
+    """
+    text, shapes = read_weights_notes(path)
+    notes = Notes.from_json(text, path)
+    shape = notes.input_shape or _infer_input_shape(path, shapes, build, input_shape)
+    own = {"input_shape": shape, "input_tensor": None, "pooling": None, "preprocessing": None}
+    # With a seed, so that Keras' own random state is left as it was.
+    build = functools.partial(build_unfilled, build, **own, seed=0)
     policy = keras.config.dtype_policy()
-    keras.config.set_dtype_policy("float32")
+    keras.config.set_dtype_policy("float32")  # as the file, whatever the user computes in
     try:
-        yield
+        model = build(include_top=False)
+        head = shapes - _shapes(model)  # (classes,) and (channels, classes), if there is one
+        classes = next((shape[0] for shape in head if len(shape) == 1), None)
+        if classes is not None:
+            model = build(include_top=True, classes=classes)
     finally:
         keras.config.set_dtype_policy(policy)
+    if _shapes(model) != shapes:
+        raise ValueError(
+            f"{path} holds the weights of another model: {shapes.total()} arrays, expected "
+            f"{len(model.weights)} of other shapes"
+        )
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what Keras misses is an error here
+            model.load_weights(path)
+    except Exception:  # Keras and HDF5 fail in many ways, at length
+        raise ValueError(f"{path} is damaged or holds the weights of another model") from None
+    if json.loads(text).get("crc32") not in (None, _checksum(model)):
+        raise ValueError(f"{path} is damaged: its checksum is wrong")
+    notes = dataclasses.replace(notes, input_shape=shape, grid=token_grid(model))
+    return Weights(str(path), published_views(model), notes)
+
+
+def _shapes(model):
+    return collections.Counter(tuple(variable.shape) for variable in model.weights)
+
+
+def _infer_input_shape(path, shapes, build, given):
+    # The positions are (1, tokens, channels); the first norm is (patch,), and (patch, units) the
+    # linear layer behind it.
+    positions = max((shape for shape in shapes if len(shape) == 3), default=(1, 0, 0))
+    kernels = {shape[:1] for shape in shapes if len(shape) == 2}
+    (kernel, _, _), *_ = SOFT_SPLITS
+    patches = sorted(kernels & shapes.keys(), key=lambda shape: (shape[0] % kernel**2 > 0, shape))
+    return infer_input_shape(str(path), positions, (*patches, (0,))[0], build, given)
+
+
+def _checksum(model):
+    slots = published_slots(model).values()
+    return checksum(keras.ops.convert_to_numpy(slot.variable) for slot in slots)

@@ -2,21 +2,30 @@
 
 import logging
 import math
+import os
 from collections.abc import Mapping
 
 import keras
 import numpy as np
 
+from keras_t2t.models.graph import token_grid
 from keras_t2t.weights.channels import fit_channels
 from keras_t2t.weights.checkpoint import read_checkpoint, require_number
-from keras_t2t.weights.mapping import published_slots
+from keras_t2t.weights.keras_files import read_model
+from keras_t2t.weights.mapping import published_slots, published_views, require_float
 from keras_t2t.weights.positions import resize_positions
-from keras_t2t.weights.published import tested_keys
+from keras_t2t.weights.published import published_as
 
 logger = logging.getLogger("keras_t2t")
 
 
-def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
+def load_checkpoint(
+    model: keras.Model,
+    source: str | os.PathLike | Mapping[str, np.ndarray],
+    ema: bool = True,
+    skip_head: bool = False,
+    grid: tuple[int, int] | None = None,
+) -> None:
     """Loads a checkpoint of the published implementation into a model, all of it or nothing.
 
     Positions of another grid of patches are resized, bicubically as published; without `grid` they
@@ -50,14 +59,14 @@ def load_checkpoint(model, source, ema=True, skip_head=False, grid=None):
             f"{source} is a file of Keras, not a checkpoint. Pass it as `weights` to "
             "keras_t2t.create, or use the model's load_weights."
         )
-    arrays = read_checkpoint(source, ema=ema)
-    load_arrays(model, arrays, str(source), skip_head, grid, tested_keys(source))
+    load_arrays(model, read_checkpoint(source, ema=ema), str(source), skip_head, grid)
 
 
-def load_arrays(model, arrays, name, skip_head=False, grid=None, strict=True):
+def load_arrays(model: keras.Model, arrays, name: str, skip_head=False, grid=None) -> list[str]:
     """`load_checkpoint` of a mapping, with the name that messages call it by.
 
-    `strict=False` leaves out, and reports, keys that belong to no part of the model.
+    Returns:
+        The keys that were left out.
     """
     arrays = {key: _array(value) for key, value in arrays.items()}
     slots = published_slots(model)
@@ -66,12 +75,13 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None, strict=True):
     for key, slot in slots.items():
         _require_assignable(slot.variable, key)
     has_head = any(key.startswith("head.") for key in slots)
+    entry = published_as(name)
     left_out = [
         key
         for key in arrays
         if key.startswith("aux_head.")
         or (key.startswith("head.") and not has_head)
-        or not (strict or key in slots or key.startswith("head."))
+        or (entry is not None and not entry.tested and key not in slots)
     ]
     arrays = _fit_channels(slots, arrays, name)
     problems = [f"missing: {key}" for key in slots if key not in arrays]
@@ -80,7 +90,7 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None, strict=True):
     for key in slots.keys() & arrays.keys():
         try:
             require_number(arrays[key], key, name)
-            values[key] = _fit(model, key, slots[key], arrays[key], grid)
+            values[key] = _fit(key, slots[key], arrays[key], token_grid(model), grid)
         except ValueError as error:
             problems.append(f"{key}: {error}")
     if problems:
@@ -96,6 +106,7 @@ def load_arrays(model, arrays, name, skip_head=False, grid=None, strict=True):
         slots[key].variable.assign(value)
     if left_out:
         logger.info("Left out of %s: %s", name, ", ".join(left_out))
+    return left_out
 
 
 def _array(value):
@@ -110,14 +121,7 @@ def _require_assignable(variable, key):
             f"`model` cannot be loaded into: {key} is quantised or has LoRA. Load the checkpoint "
             "first, then quantise or enable LoRA."
         )
-    _require_float(variable, key)
-
-
-def _require_float(variable, key):
-    if not keras.backend.is_float_dtype(variable.dtype):
-        raise ValueError(
-            f"`model` is quantised, which published weights are not: {key} is {variable.dtype}."
-        )
+    require_float(variable, key)
 
 
 def _fit_channels(slots, arrays, name):
@@ -135,18 +139,17 @@ def _fit_channels(slots, arrays, name):
     return arrays
 
 
-def _fit(model, key, slot, array, grid):
+def _fit(key, slot, array, grid, old_grid):
     """The array in the layout of its variable, or a ValueError that says what does not fit."""
     if key == "pos_embed" and array.ndim == 3 and array.shape[-1] == slot.published_shape[-1]:
-        new_grid = tuple(model.get_layer("projection").output.shape[1:3])
-        if array.shape != slot.published_shape or new_grid != tuple(grid or new_grid):
-            array = resize_positions(array, new_grid, grid)
+        if array.shape != slot.published_shape or grid != tuple(old_grid or grid):
+            array = resize_positions(array, grid, old_grid)
     if array.shape != slot.published_shape:
         raise ValueError(f"expected shape {slot.published_shape}, received {tuple(array.shape)}")
     return slot.to_variable(array)
 
 
-def published_state_dict(model):
+def published_state_dict(model: keras.Model) -> dict[str, np.ndarray]:
     """The weights of a model in the published layout: `{published key: array}`.
 
     Args:
@@ -159,10 +162,24 @@ def published_state_dict(model):
     return {key: array.copy() for key, array in published_views(model).items()}
 
 
-def published_views(model):
-    """`published_state_dict` without copies, for a model that does not change while they live."""
-    arrays = {}
-    for key, slot in published_slots(model).items():
-        _require_float(slot.variable, key)
-        arrays[key] = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
-    return arrays
+def copy_layers(path: str | os.PathLike, model: keras.Model) -> None:
+    """Fills all of a model but its head from a `.keras` file of the same architecture.
+
+    Any token mixer will do, since layers are matched by their names, not by published keys.
+
+    Args:
+        path: Path of the `.keras` file.
+        model: A model that `T2TViT` built, with or without a head of its own.
+
+    Raises:
+        FileNotFoundError: If there is no such file.
+        ValueError: If the file is damaged or of another architecture.
+    """
+    given = {layer.name: layer.get_weights() for layer in read_model(path).layers}
+    layers = [layer for layer in model.layers if layer.weights and layer.name != "head"]
+    for layer in layers:
+        shapes = [tuple(weight.shape) for weight in layer.weights]
+        if shapes != [weight.shape for weight in given.get(layer.name, ())]:
+            raise ValueError(f"{path}: is not of this architecture, layer {layer.name!r} differs")
+    for layer in layers:
+        layer.set_weights(given[layer.name])

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from collections.abc import Iterator
 
+import keras
 import numpy as np
 
 from keras_t2t.layers import (
@@ -26,7 +27,7 @@ class Slot:
     shape: that is the variable.
     """
 
-    variable: object
+    variable: keras.Variable
     published_shape: tuple
     factors: tuple
     axes: tuple
@@ -41,7 +42,7 @@ class Slot:
         return array.reshape(turned).transpose(np.argsort(self.axes)).reshape(self.published_shape)
 
 
-def published_slots(model):
+def published_slots(model: keras.Model) -> dict[str, Slot]:
     """The slots of a model, `{published key: Slot}`, in the order of the published state dict.
 
     Args:
@@ -51,20 +52,17 @@ def published_slots(model):
         ValueError: If the model is not one.
     """
     layers = {layer.name: layer for layer in model.layers}
-    splits = [layer for layer in model.layers if isinstance(layer, SoftSplit)]
-    blocks = [layer for layer in model.layers if isinstance(layer, T2TBlock)]
-    token = [layer for layer in model.layers if isinstance(layer, ClassToken)]
-    positions = [layer for layer in model.layers if isinstance(layer, SinusoidPositions)]
+    splits, blocks, token, positions = (
+        [layer for layer in model.layers if isinstance(layer, kind)]
+        for kind in (SoftSplit, T2TBlock, ClassToken, SinusoidPositions)
+    )
     if not (token and positions and blocks and len(splits) == len(blocks) + 1):
         raise ValueError(
             "`model` must be a T2T-ViT with token_mixer='performer' or 'transformer': no other has "
             f"published checkpoints. Received: a model {model.name!r} with the layers "
             f"{', '.join(list(layers)[:8])}, ..."
         )
-    slots = {
-        "cls_token": _as_is(token[0].token),
-        "pos_embed": _as_is(positions[0].table),
-    }
+    slots = {"cls_token": _as_is(token[0].token), "pos_embed": _as_is(positions[0].table)}
     for index, (split, block) in enumerate(zip(splits, blocks, strict=False), start=1):
         prefix = f"tokens_to_token.attention{index}"
         slots.update(_t2t_block(prefix, block, split.kernel_size))
@@ -79,6 +77,27 @@ def published_slots(model):
     if "head" in layers:
         slots.update(_linear("head", layers["head"]))
     return slots
+
+
+def published_views(model: keras.Model) -> dict[str, np.ndarray]:
+    """The weights of a model in the published layout, without copies where there need be none.
+
+    Raises:
+        ValueError: If the model is not one that `published_slots` takes, or is quantised.
+    """
+    arrays = {}
+    for key, slot in published_slots(model).items():
+        require_float(slot.variable, key)
+        arrays[key] = slot.to_published(keras.ops.convert_to_numpy(slot.variable))
+    return arrays
+
+
+def require_float(variable: keras.Variable, key: str) -> None:
+    """Raises ValueError for what quantisation has made integers."""
+    if not keras.backend.is_float_dtype(variable.dtype):
+        raise ValueError(
+            f"`model` is quantised, which published weights are not: {key} is {variable.dtype}."
+        )
 
 
 def _as_is(variable):

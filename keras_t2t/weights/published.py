@@ -4,15 +4,23 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
-from keras_t2t.preprocessing import PREPROCESSING
+from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 BASE_ADDRESS = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
 BASE_ADDRESS_VARIABLE = "KERAS_T2T_WEIGHTS_URL"
+# Of the files that weights are read from and written to.
+SUFFIXES = (".pth", ".pth.tar", ".safetensors", ".npz", ".weights.h5", ".keras")
+
+
+def require_suffix(path: str | os.PathLike, name: str) -> None:
+    """Raises a ValueError, which calls the path `name`, unless it is of a file of weights."""
+    if not os.fspath(path).endswith(SUFFIXES):
+        raise ValueError(f"`{name}` must end in {', '.join(SUFFIXES)}. Received: {path}")
 
 
 @dataclass(frozen=True)
 class PublishedWeights:
-    """One published file.
+    """One published file, and what was published of the model in it.
 
     Attributes:
         variant: str, published name of the variant, such as `"t2t_vit_14"`.
@@ -20,6 +28,8 @@ class PublishedWeights:
         filename: str, name of the file as published.
         top1: float, top-1 accuracy in percent, as published.
         remeasured: float or None, top-1 in percent as measured by others.
+        parameters: float or None, millions, as published.
+        macs: float or None, multiply-accumulates for one image, 1e9, as published.
         size: int or None, bytes, where known.
         sha384: str or None, hexadecimal SHA-384, where known.
         tested: bool, whether the keys of the file are known, so that a file of the same keys is
@@ -31,33 +41,40 @@ class PublishedWeights:
     filename: str
     top1: float
     remeasured: float | None = None
+    parameters: float | None = None
+    macs: float | None = None
     size: int | None = None
     sha384: str | None = None
     tested: bool = True
 
     @property
-    def preprocessing(self):
-        """`Preprocessing`, what the images were put through; its size is the model's."""
+    def preprocessing(self) -> Preprocessing:
+        """What the images were put through; its size is the model's."""
         return PREPROCESSING[self.weights]
 
 
-# File names and top-1: README of the published implementation. Remeasured top-1: timm pull
-# request 2364. Size and SHA-384: Open Model Zoo, which has them of one file only.
+def _imagenet(variant, filename, *figures, **known):
+    return PublishedWeights(variant, "imagenet", filename, *figures, **known)
+
+
+# File names, top-1, parameters and MACs: README of the published implementation. (For t2t_vit_t_19
+# it has the later accuracy; the paper's table 3 gives 82.2.) Remeasured top-1: timm pull request
+# 2426. Size and SHA-384: Open Model Zoo, which has them of one file only.
 PUBLISHED = (
-    PublishedWeights("t2t_vit_7", "imagenet", "71.7_T2T_ViT_7.pth.tar", 71.7, 71.676),
-    PublishedWeights("t2t_vit_10", "imagenet", "75.2_T2T_ViT_10.pth.tar", 75.2, 75.150),
-    PublishedWeights("t2t_vit_12", "imagenet", "76.5_T2T_ViT_12.pth.tar", 76.5, 76.480),
-    PublishedWeights(
-        *("t2t_vit_14", "imagenet", "81.5_T2T_ViT_14.pth.tar", 81.5, 81.500),
+    _imagenet("t2t_vit_7", "71.7_T2T_ViT_7.pth.tar", 71.7, 71.676, 4.3, 1.1),
+    _imagenet("t2t_vit_10", "75.2_T2T_ViT_10.pth.tar", 75.2, 75.150, 5.9, 1.5),
+    _imagenet("t2t_vit_12", "76.5_T2T_ViT_12.pth.tar", 76.5, 76.480, 6.9, 1.8),
+    _imagenet(
+        *("t2t_vit_14", "81.5_T2T_ViT_14.pth.tar", 81.5, 81.500, 21.5, 4.8),
         size=86_212_823,
         sha384="98c8ae06a1e9997f3e83ad2dfbac49985bf7bd7723eb64e4b8462338163be026"
         "57998f0bd9f8997367417003caeaf7a1",
     ),
-    PublishedWeights("t2t_vit_19", "imagenet", "81.9_T2T_ViT_19.pth.tar", 81.9, 81.932),
-    PublishedWeights("t2t_vit_24", "imagenet", "82.3_T2T_ViT_24.pth.tar", 82.3, 82.276),
-    PublishedWeights("t2t_vit_t_14", "imagenet", "81.7_T2T_ViTt_14.pth.tar", 81.7, 81.688),
-    PublishedWeights("t2t_vit_t_19", "imagenet", "82.4_T2T_ViTt_19.pth.tar", 82.4, 82.442),
-    PublishedWeights("t2t_vit_t_24", "imagenet", "82.6_T2T_ViTt_24.pth.tar", 82.6, 82.554),
+    _imagenet("t2t_vit_19", "81.9_T2T_ViT_19.pth.tar", 81.9, 81.932, 39.2, 8.5),
+    _imagenet("t2t_vit_24", "82.3_T2T_ViT_24.pth.tar", 82.3, 82.276, 64.1, 13.8),
+    _imagenet("t2t_vit_t_14", "81.7_T2T_ViTt_14.pth.tar", 81.7, 81.688, 21.5, 6.1),
+    _imagenet("t2t_vit_t_19", "82.4_T2T_ViTt_19.pth.tar", 82.4, 82.442, 39.2, 9.8),
+    _imagenet("t2t_vit_t_24", "82.6_T2T_ViTt_24.pth.tar", 82.6, 82.554, 64.1, 15.0),
     PublishedWeights("t2t_vit_14", "imagenet384", "83.3_T2T_ViT_14.pth.tar", 83.3),
     PublishedWeights(
         *("t2t_vit_24", "imagenet_token_labeling", "84.2_T2T_ViT_24.pth.tar", 84.2), tested=False
@@ -70,7 +87,7 @@ PUBLISHED = (
 )
 
 
-def find(variant, weights):
+def find(variant: str, weights: str) -> PublishedWeights:
     """The row of one set of published weights.
 
     Args:
@@ -85,29 +102,27 @@ def find(variant, weights):
         ValueError: nothing is published under this name for this variant; the message lists what
             is.
     """
-    rows = [row for row in PUBLISHED if row.variant == variant]
-    for row in rows:
-        if row.weights == weights:
-            return row
+    rows = {row.weights: row for row in PUBLISHED if row.variant == variant}
+    if weights in rows:
+        return rows[weights]
     if not rows:
         variants = ", ".join(dict.fromkeys(row.variant for row in PUBLISHED))
         raise ValueError(
             f"No weights are published for variant={variant!r}, so weights={weights!r} cannot be "
             f"loaded. Weights are published for {variants}."
         )
-    names = ", ".join(repr(row.weights) for row in rows)
     raise ValueError(
-        f"weights={weights!r} is not published for {variant}. Expected {names}, the path of an "
-        "existing file, or None."
+        f"weights={weights!r} is not published for {variant}. Expected "
+        f"{', '.join(map(repr, rows))}, the path of an existing file, or None."
     )
 
 
-def tested_keys(path):
-    """Whether a file's keys are known; not if it has the name of an untested published one."""
-    return all(row.tested for row in PUBLISHED if row.filename == Path(path).name)
+def published_as(path: str | os.PathLike) -> PublishedWeights | None:
+    """The row of the published file that has a path's name, if there is one."""
+    return next((row for row in PUBLISHED if row.filename == Path(path).name), None)
 
 
-def address(entry):
+def address(entry: PublishedWeights) -> str:
     """Where the file of a `PublishedWeights` is fetched from.
 
     The environment variable `KERAS_T2T_WEIGHTS_URL` replaces the published address up to the file

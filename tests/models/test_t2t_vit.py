@@ -6,8 +6,7 @@ import pytest
 from keras import ops
 
 import keras_t2t
-from keras_t2t.models.variants import FACTORIES, VARIANTS
-from keras_t2t.weights.unfilled import build_unfilled
+from keras_t2t.weights.building import build_unfilled, network
 from tests import parity
 
 SMALL = {
@@ -34,16 +33,10 @@ def images(model, batch=2):
 @pytest.mark.parametrize("variant", parity.VARIANTS)
 def test_parameter_counts_are_the_published_ones(variant):
     # Without initial values: 64 M of them take their time, and JAX compiles each shape's.
-    model = build_unfilled(VARIANTS[variant][1])
+    model = build_unfilled(network(variant))
     trainable = sum(int(np.prod(v.shape)) for v in model.trainable_variables)
     assert model.count_params() == parity.SPEC["variants"][variant]["parameters"]
     assert trainable == parity.SPEC["variants"][variant]["trainable"]
-
-
-def test_every_variant_has_a_factory():
-    assert keras_t2t.list_variants() == list(parity.VARIANTS)
-    assert all(getattr(keras_t2t, name) is factory for name, factory in FACTORIES.items())
-    assert set(FACTORIES) <= set(keras_t2t.__all__)
 
 
 def test_graph_has_readable_names():
@@ -102,7 +95,7 @@ def test_patch_stem_is_the_plain_vit_patch_embedding():
 @pytest.mark.parametrize("channels", [1, 3, 5])
 def test_any_size_that_leaves_a_token(size, channels):
     splits = {"soft_splits": ((7, 4, 2), (3, 2, 1), (3, 2, 1))} if min(size) > 2 else {}
-    model = build_unfilled({**SMALL, "input_shape": (*size, channels), **splits})
+    model = build_unfilled(small, input_shape=(*size, channels), **splits)
     assert model.output_shape == (None, 5)
     assert model.get_layer("positions").table.shape[1] == 1 + np.prod(
         model.get_layer("projection").output.shape[1:3]
@@ -157,7 +150,7 @@ def test_drop_path_grows_in_a_line(flavor):
 
 
 def test_drop_path_of_the_dense_flavour_is_that_of_its_stage():
-    model = build_unfilled({**VARIANTS["t2t_vit_dense"][1], "drop_path_rate": 0.11})
+    model = build_unfilled(network("t2t_vit_dense"), drop_path_rate=0.11)
     blocks = [layer for layer in model.layers if layer.name.startswith("encoder_block")]
     rates = [block.drop_path_rate for block in blocks]
     expected = np.repeat([0, 0.01, 0.02, 0.03], (3, 6, 6, 4))

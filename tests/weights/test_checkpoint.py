@@ -2,6 +2,7 @@
 
 import argparse
 import io
+import json
 import os
 import pickle
 import sys
@@ -10,12 +11,19 @@ import zipfile
 import ml_dtypes
 import numpy as np
 import pytest
+import safetensors.numpy as safetensors_numpy
 
+from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.weights import checkpoint
-from keras_t2t.weights.checkpoint import read_checkpoint, torch_format, write_checkpoint
+from keras_t2t.weights.checkpoint import (
+    read_checkpoint,
+    read_checkpoint_notes,
+    torch_format,
+    write_checkpoint,
+)
+from keras_t2t.weights.notes import Notes
 
 torch = pytest.importorskip("torch")
-safetensors_numpy = pytest.importorskip("safetensors.numpy")
 
 FORMATS = pytest.mark.parametrize("zipped", [True, False], ids=["zip", "legacy"])
 SMALL = {"head.weight": np.arange(6, dtype="float32").reshape(2, 3), "head.bias": np.ones(2, "f4")}
@@ -309,16 +317,29 @@ def test_without_torch(tmp_path, monkeypatch):
         assert arrays.keys() == SMALL.keys()
 
 
-def test_without_safetensors(tmp_path, monkeypatch):
+def test_a_safetensors_file_is_verified(tmp_path):
     path = write_checkpoint(tmp_path / "x.safetensors", SMALL)
-    monkeypatch.setitem(sys.modules, "safetensors", None)
-    monkeypatch.setitem(sys.modules, "safetensors.numpy", None)
-    for call in (
-        lambda: read_checkpoint(path),
-        lambda: write_checkpoint(tmp_path / "y.safetensors", SMALL),
-    ):
-        with pytest.raises(ImportError, match=r"pip install keras_t2t\[convert\]"):
-            call()
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 64
+    path.write_bytes(content)
+    with pytest.raises(ValueError, match=f"{path} is damaged: its checksum is wrong"):
+        read_checkpoint(path)
+
+
+def test_a_safetensors_file_of_others_has_no_checksum(tmp_path):
+    path = tmp_path / "x.safetensors"
+    path.write_bytes(safetensors_numpy.save(SMALL, {"format": "pt"}))
+    assert read_checkpoint(path).keys() == SMALL.keys()
+    assert read_checkpoint_notes(path) == Notes()
+
+
+def test_notes_come_back(tmp_path):
+    notes = Notes("t2t_vit_7", (96, 160, 3), (6, 10), Preprocessing(96, 160), ("cat", "dog"))
+    path = write_checkpoint(tmp_path / "x.safetensors", SMALL, notes=notes)
+    assert read_checkpoint_notes(path) == notes
+    # Of a later version, which knows more.
+    text = json.dumps({**json.loads(notes.to_json()), "colour": "red"})
+    assert Notes.from_json(text, path) == notes
 
 
 @pytest.mark.parametrize("version", ["2.9.1", "1.13.0+cpu", "2.10.0", "3.0.0"])

@@ -9,17 +9,20 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import safetensors.numpy
 import sklearn.datasets
 from keras import ops
 
 import keras_t2t
-from keras_t2t.cli import main, open_model
+from keras_t2t.commands.main import main
+from keras_t2t.commands.models import open_model
 from keras_t2t.files import replacing
 from keras_t2t.models.variants import VARIANTS
-from keras_t2t.weights.checkpoint import read_checkpoint, write_checkpoint
-from keras_t2t.weights.convert import infer_variant
-from keras_t2t.weights.pretrained import SUFFIXES
-from keras_t2t.weights.variant import published_variant
+from keras_t2t.weights.checkpoint import NOTES, read_checkpoint, write_checkpoint
+from keras_t2t.weights.notes import Notes
+from keras_t2t.weights.pretrained import read_notes
+from keras_t2t.weights.published import SUFFIXES
+from keras_t2t.weights.variant import infer_variant, published_variant
 from tests import parity
 
 torch = pytest.importorskip("torch")
@@ -82,7 +85,7 @@ def test_variant_where_nothing_tells(state, tmp_path):
         keras_t2t.convert(path, tmp_path / "x.keras")
     with pytest.raises(ValueError, match=r"does not fit the model 't2t_vit_7'.*\n.*missing: blo"):
         keras_t2t.convert(path, tmp_path / "x.keras", variant="t2t_vit_7")
-    with pytest.raises(ValueError, match="`variant` must be one of t2t_vit_7, "):
+    with pytest.raises(ValueError, match="`variant` must be one of 't2t_vit_7', "):
         keras_t2t.convert(path, tmp_path / "x.keras", variant="t2t_vit_15")
 
     small = keras_t2t.T2TViT7(input_shape=(32, 32, 3))
@@ -148,7 +151,7 @@ def test_command_refuses(published, tmp_path, capsys):
         f"{target} exists. Pass --force to replace it.": [published, target],
         "`destination` must end in .pth, ": [published, tmp_path / "x.onnx"],
         "`source` must end in .pth, ": [tmp_path / "x.onnx", tmp_path / "x.npz"],
-        "There is no checkpoint file": [tmp_path / "x.pth", tmp_path / "x.npz"],
+        f"There is no file {tmp_path / 'x.pth'}": [tmp_path / "x.pth", tmp_path / "x.npz"],
         "There is no folder": [published, tmp_path / "none" / "x.npz"],
         "`variant` must be one of": [published, tmp_path / "x.npz", "--variant", "t2t"],
     }
@@ -172,19 +175,37 @@ def with_own_head(pooling, name):
 
 
 UNREADABLE = {
-    "own head": (lambda: with_own_head("token", "classes"), "at the end .*, found classes"),
-    "average": (lambda: with_own_head("avg", "head"), "mode of token_pooling is avg"),
-    "no head": (lambda: seven(include_top=False, pooling="max"), "found norm, token_pooling"),
-    "heads": (lambda: seven(num_heads=8), "num_heads of encoder_block_0 is 8, of t2t_vit_7 it"),
-    "scale": (lambda: seven(qk_scale=0.5), "qk_scale of encoder_block_0 is 0.5"),
+    "own head": (
+        lambda: with_own_head("token", "classes"),
+        "it has Dense classes where t2t_vit_7 has Dense head",
+    ),
+    "average": (
+        lambda: with_own_head("avg", "head"),
+        "it has mode=avg of token_pooling where t2t_vit_7 has mode=token of token_pooling",
+    ),
+    "no head": (
+        lambda: seven(include_top=False, pooling="max"),
+        "it has mode=max of token_pooling where t2t_vit_7 has mode=token of token_pooling",
+    ),
+    "heads": (
+        lambda: seven(num_heads=8),
+        "it has num_heads=8 of encoder_block_0 where t2t_vit_7 has num_heads=4 of encoder_block_0",
+    ),
+    "scale": (lambda: seven(qk_scale=0.5), "it has qk_scale=0.5 of encoder_block_0 where"),
     "soft splits": (
         lambda: seven(soft_splits=((3, 2, 1), (3, 1, 1), (3, 2, 1))),
-        r"kernel_size of soft_split_0 is \(3, 3\)",
+        r"it has kernel_size=\(3, 3\) of soft_split_0 where",
     ),
-    "mlp": (lambda: seven(mlp_ratio=3.0), r"blocks.0.mlp.fc1.weight has shape \(768, 256\)"),
-    "bias": (lambda: seven(qkv_bias=True), "t2t_vit_7 has no blocks.0.attn.qkv.bias"),
+    "mlp": (
+        lambda: seven(mlp_ratio=3.0),
+        r"it has blocks.0.mlp.fc1.weight of shape \(768, 256\) where",
+    ),
+    "bias": (lambda: seven(qkv_bias=True), "it has blocks.0.attn.qkv.bias of shape .* where t2t_v"),
     "depth": (lambda: seven(depth=5), "none has its depth, width and kinds of layers"),
-    "sigmoid": (lambda: seven(classifier_activation="sigmoid"), "neither in logits nor in their"),
+    "sigmoid": (
+        lambda: seven(classifier_activation="sigmoid"),
+        "it has activation=sigmoid where t2t_vit_7 has logits or their softmax",
+    ),
 }
 
 
@@ -199,7 +220,7 @@ def test_what_could_not_be_read_back_is_not_written(tmp_path):
     source = tmp_path / "own.keras"
     with_own_head("avg", "head").save(source)
     for name in ("x.pth", "x.weights.h5"):
-        with pytest.raises(ValueError, match="mode of token_pooling is avg"):
+        with pytest.raises(ValueError, match="it has mode=avg of token_pooling"):
             keras_t2t.convert(source, tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["own.keras"]
     keras_t2t.convert(source, tmp_path / "again.keras")
@@ -264,7 +285,8 @@ def test_safetensors_keep_what_belongs_to_the_weights(tmp_path, caplog):
     "notes", [[1], {"variant": "t2t"}, {"input_shape": 3}, {"preprocessing": {"size": 3}}]
 )
 def test_notes_of_no_use(state, tmp_path, notes):
-    path = write_checkpoint(tmp_path / "own.safetensors", state, notes=notes)
+    path = tmp_path / "own.safetensors"
+    path.write_bytes(safetensors.numpy.save(dict(state), {NOTES: json.dumps(notes)}))
     with pytest.raises(ValueError, match="own.safetensors is damaged: its notes cannot be used"):
         keras_t2t.convert(path, tmp_path / "x.npz")
 
@@ -367,3 +389,20 @@ def test_a_keras_file_that_is_none(kind, tmp_path):
     path.write_bytes(content[: len(content) // 2] if kind == "cut" else b"<html>")
     with pytest.raises(ValueError, match="cannot be read as a Keras model: it is cut short"):
         keras_t2t.convert(path, tmp_path / "x.pth")
+
+
+@pytest.mark.parametrize("name", ["x.safetensors", "x.weights.h5"])
+def test_class_names_are_noted(tmp_path, name):
+    source, path = tmp_path / "own.keras", tmp_path / name
+    seven().save(source)
+    keras_t2t.convert(source, path)
+    assert read_notes(path).class_names is None
+    names = ("cat", "dog", "fox", "hen", "owl")
+    with pytest.raises(ValueError, match="`labels` must be 5 names.* Received: 10"):
+        keras_t2t.convert(source, path, overwrite=True, labels="cifar10")
+    keras_t2t.convert(source, path, overwrite=True, labels=names)
+    assert read_notes(path).class_names == names
+    # They go on with the weights, where there is room for them.
+    keras_t2t.convert(path, tmp_path / f"again.{name}")
+    assert read_notes(tmp_path / f"again.{name}").class_names == names
+    assert read_notes(source) == Notes()

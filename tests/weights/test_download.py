@@ -9,6 +9,7 @@ import sys
 import threading
 from pathlib import Path
 
+import filelock
 import numpy as np
 import pytest
 
@@ -309,7 +310,7 @@ def test_at_once(server, entry, content, answer):
 def test_lock_that_is_never_released(server, entry, monkeypatch):
     monkeypatch.setattr(download, "LOCK_TIMEOUT", 0.2)
     cache_folder().mkdir(parents=True)
-    with download._alone(cache_folder() / entry.filename):
+    with filelock.FileLock(f"{cache_folder() / entry.filename}.lock"):
         with pytest.raises(DownloadError, match=f"another process has held .*{entry.filename}"):
             fetch(entry)
 

@@ -7,10 +7,9 @@ import torch
 from keras import ops
 
 import keras_t2t
-from keras_t2t.models.variants import VARIANTS
-from keras_t2t.weights.loading import published_state_dict
+from keras_t2t.weights.building import build_unfilled, network
+from keras_t2t.weights.loading import copy_layers, published_state_dict
 from keras_t2t.weights.positions import resize_positions
-from keras_t2t.weights.unfilled import build_unfilled
 from tests import parity
 
 UNTESTED = "84.2_T2T_ViT_24.pth.tar"
@@ -31,7 +30,7 @@ def snapshot(of):
 
 @pytest.mark.parametrize("variant", parity.EVERY_BACKEND_VARIANTS)
 def test_the_way_back_is_bit_exact(variant):
-    fresh = build_unfilled(VARIANTS[variant][1])
+    fresh = build_unfilled(network(variant))
     source = parity.reference_state_dict(variant)
     keras_t2t.load_checkpoint(fresh, source)
     back = published_state_dict(fresh)
@@ -211,3 +210,22 @@ def test_extras_of_the_untested_file_are_left_out_and_reported(arrays, tmp_path,
     assert [record.message for record in caplog.records] == [
         f"Left out of {tmp_path / UNTESTED}: return_dense.weight"
     ]
+
+
+@pytest.mark.parametrize("token_mixer", ["performer", "convolution"])
+def test_all_but_the_head_of_a_keras_file(token_mixer, tmp_path):
+    small = {"token_dim": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
+    small |= {"input_shape": (32, 32, 3), "token_mixer": token_mixer}
+    source, target = keras_t2t.T2TViT(classes=3, **small), keras_t2t.T2TViT(classes=5, **small)
+    source.save(tmp_path / "own.keras")
+    head = ops.convert_to_numpy(target.get_layer("head").kernel)
+    copy_layers(tmp_path / "own.keras", target)
+    for ours, theirs in zip(target.weights[:-2], source.weights[:-2], strict=True):
+        np.testing.assert_array_equal(ops.convert_to_numpy(ours), ops.convert_to_numpy(theirs))
+    np.testing.assert_array_equal(ops.convert_to_numpy(target.get_layer("head").kernel), head)
+    other = keras_t2t.T2TViT(**{**small, "depth": 2})
+    before = snapshot(other)
+    with pytest.raises(ValueError, match="own.keras: is not of this arch.* 'encoder_block_1' dif"):
+        copy_layers(tmp_path / "own.keras", other)
+    for old, new in zip(before, snapshot(other), strict=True):
+        np.testing.assert_array_equal(old, new)

@@ -1,6 +1,8 @@
 """`weights=`: every published kind of file, from a server on loopback to the published logits."""
 
 import argparse
+import dataclasses
+import functools
 import io
 import os
 import subprocess
@@ -10,20 +12,24 @@ from pathlib import Path
 import keras
 import numpy as np
 import pytest
+import safetensors
 
 import keras_t2t
-from keras_t2t.weights import keras_files, pretrained
+from keras_t2t.weights import pretrained
+from keras_t2t.weights.building import network
 from keras_t2t.weights.checkpoint import write_checkpoint
 from keras_t2t.weights.download import DownloadError, cache_folder
+from keras_t2t.weights.keras_files import read_weights, write_weights
+from keras_t2t.weights.notes import Notes
 from keras_t2t.weights.positions import resize_positions
-from keras_t2t.weights.published import PUBLISHED
+from keras_t2t.weights.published import PUBLISHED, SUFFIXES
 from tests import parity
 from tests.fixtures.reference_weights import reference_array
 
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
-CONVERTED = "71.7_T2T_ViT_7.weights.h5"
+KEPT = "71.7_T2T_ViT_7.safetensors"
 
 
 def tensors(arrays, prefix=""):
@@ -104,7 +110,7 @@ def test_published_kinds(kind, server, state, assert_published, caplog):
 def test_what_was_converted_is_read_from_then_on(server, state, caplog):
     server.content = KINDS["token labeling"](state)
     keras_t2t.T2TViT7(weights="imagenet")
-    path = cache_folder() / CONVERTED
+    path = cache_folder() / KEPT
     before = path.stat().st_mtime_ns
     with caplog.at_level("INFO", logger="keras_t2t"):
         again = keras_t2t.T2TViT7(weights="imagenet")
@@ -127,7 +133,7 @@ def test_half_precision(server, state, predict):
     )
 
 
-@pytest.mark.parametrize("suffix", pretrained.SUFFIXES)
+@pytest.mark.parametrize("suffix", SUFFIXES)
 def test_local_files(suffix, state, assert_published, tmp_path):
     path = tmp_path / f"own{suffix}"
     if suffix in (".weights.h5", ".keras"):
@@ -167,7 +173,7 @@ def test_torch_is_needed_once(server, tmp_path):
 
     failed = subprocess.run(child, env=environment, capture_output=True, text=True)
     assert failed.stderr.splitlines()[-1] == (
-        "ImportError: PyTorch files need PyTorch: pip install keras_t2t[convert]"
+        "ImportError: PyTorch files need PyTorch 2.10 or newer: pip install keras_t2t[convert]"
     )
     assert server.requests == []  # not after a long download
 
@@ -299,7 +305,7 @@ def test_another_number_of_channels(own):
 
 def test_preprocessing_of_a_file(state, tmp_path):
     def of(path):
-        return pretrained.open_weights("t2t_vit_7", path, {}).preprocessing
+        return pretrained.read_file(path, network("t2t_vit_7")).notes.preprocessing
 
     cifar = keras_t2t.model_preprocessing("cifar100")
     # Told by the published name, whatever is in it,
@@ -312,7 +318,7 @@ def test_preprocessing_of_a_file(state, tmp_path):
     assert keras_t2t.model_preprocessing(model) == cifar
     # and carried.
     model.save(tmp_path / "own.keras")
-    keras_files.write_weights(tmp_path / "own.weights.h5", model, "t2t_vit_7")
+    write_weights(tmp_path / "own.weights.h5", model, Notes.of(model, "t2t_vit_7"))
     for name in ("own.keras", "own.weights.h5"):
         loaded = keras_t2t.T2TViT7(weights=tmp_path / name)
         assert keras_t2t.model_preprocessing(loaded) == cifar
@@ -328,11 +334,17 @@ def test_the_policy_does_not_reach_the_cache(server, assert_published):
     assert len(server.requests) == 1
 
 
+def randomise(model):
+    """So that every array can be found in a file."""
+    for variable in model.weights:
+        variable.assign(keras.random.normal(variable.shape))
+
+
 def damage(path, kind, model):
     content = bytearray(path.read_bytes())
     if kind == "bits":
-        kernel = keras.ops.convert_to_numpy(model.get_layer("head").kernel)
-        content[content.index(kernel.tobytes())] ^= 64
+        bias = keras.ops.convert_to_numpy(model.get_layer("norm").beta)
+        content[content.index(bias.tobytes())] ^= 64
     elif kind == "cut":
         del content[len(content) // 2 :]
     elif kind == "empty":
@@ -342,9 +354,67 @@ def damage(path, kind, model):
     path.write_bytes(content)
 
 
+def test_no_model_is_built_to_read_a_checkpoint(state, tmp_path, monkeypatch):
+    def fail(*arguments, **keywords):
+        raise AssertionError("a model was built")
+
+    monkeypatch.setattr(keras.Model, "__init__", fail)
+    for name in ("x.pth", "x.npz", "x.safetensors"):
+        notes = Notes("t2t_vit_7", (224, 224, 3), (14, 14), class_names=("a", "b"))
+        path = write_checkpoint(tmp_path / name, state, notes=notes)
+        weights = pretrained.read_file(path, network("t2t_vit_7"))
+        assert weights.arrays.keys() == state.keys()
+        assert weights.classes == 1000
+        assert weights.notes.input_shape == (224, 224, 3)
+        assert weights.notes == (
+            notes if name == "x.safetensors" else Notes(input_shape=(224,) * 2 + (3,))
+        )
+
+
+def test_what_is_kept_has_published_keys_notes_and_a_checksum(server, state):
+    server.content = KINDS["token labeling"](state)
+    keras_t2t.T2TViT7(weights="imagenet", input_shape=(64, 64, 3), classes=5, skip_head=True)
+    with safetensors.safe_open(cache_folder() / KEPT, framework="numpy") as file:
+        assert set(file.keys()) == set(state)
+        assert all(np.array_equal(file.get_tensor(key), state[key]) for key in state)
+        assert {"keras_t2t", "keras_t2t_crc32"} == set(file.metadata())
+    notes = pretrained.read_notes(cache_folder() / KEPT)
+    assert notes.variant == "t2t_vit_7" and notes.input_shape == (224, 224, 3)
+    assert notes.preprocessing == keras_t2t.model_preprocessing("imagenet")
+
+
+def test_what_version_0_1_0_kept_is_read_once(server, state, caplog):
+    """It kept a `.weights.h5` file, and users may have deleted the published one."""
+    old = cache_folder() / "71.7_T2T_ViT_7.weights.h5"
+    old.parent.mkdir(parents=True)
+    model = keras_t2t.T2TViT7()
+    keras_t2t.load_checkpoint(model, state)
+    write_weights(old, model, Notes.of(model, "t2t_vit_7"))
+    for _ in range(2):
+        found = keras_t2t.published_state_dict(keras_t2t.T2TViT7(weights="imagenet"))
+        assert_equal(found, state)
+        assert (cache_folder() / KEPT).is_file()
+        old.unlink(missing_ok=True)
+    assert server.requests == [] and caplog.messages == []
+
+
+def test_a_damaged_file_of_version_0_1_0_is_ignored(server, state, caplog):
+    old = cache_folder() / "71.7_T2T_ViT_7.weights.h5"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"<html>")
+    assert_equal(keras_t2t.published_state_dict(keras_t2t.T2TViT7(weights="imagenet")), state)
+    assert caplog.messages == [
+        f"{old} is damaged or holds no weights of a T2T-ViT; it is made again from the published "
+        "file"
+    ]
+    assert len(server.requests) == 1
+    keras_t2t.T2TViT7(weights="imagenet")
+    assert len(caplog.messages) == 1
+
+
 def test_a_broken_conversion_is_made_again(server, assert_published, caplog):
     model = keras_t2t.T2TViT7(weights="imagenet")
-    path = cache_folder() / CONVERTED
+    path = cache_folder() / KEPT
     damage(path, "bits", model)
     assert_published(keras_t2t.T2TViT7(weights="imagenet"))
     assert caplog.messages == [
@@ -361,19 +431,22 @@ def test_a_broken_file(kind, tmp_path):
     path = tmp_path / "small.weights.h5"
     arguments = {"token_dim": 8, "embed_dim": 16, "depth": 1, "num_heads": 2}
     model = keras_t2t.T2TViT(input_shape=(32, 48, 3), classes=3, **arguments)
-    keras_files.write_weights(path, model)
-    again = keras_files.read_weights(path, arguments)
-    assert_equal(keras_t2t.published_state_dict(again), keras_t2t.published_state_dict(model))
+    randomise(model)
+    write_weights(path, model, Notes.of(model))
+    small = functools.partial(keras_t2t.T2TViT, **arguments)
+    again = read_weights(path, small)
+    assert_equal(again.arrays, keras_t2t.published_state_dict(model))
+    assert again.notes == dataclasses.replace(Notes.of(model), preprocessing=None)
     damage(path, kind, model)
     with pytest.raises(ValueError, match="small.weights.h5 is damaged"):
-        keras_files.read_weights(path, arguments)
+        read_weights(path, small)
 
 
 def test_a_cache_folder_that_is_full(server, assert_published, monkeypatch, caplog):
     def full(*arguments, **keywords):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(pretrained, "write_weights", full)
+    monkeypatch.setattr(pretrained, "write_checkpoint", full)
     assert_published(keras_t2t.T2TViT7(weights="imagenet"))
     assert "converted each time: [Errno 28] No space left on device" in caplog.messages[0]
 
@@ -384,7 +457,7 @@ class TestFaults:
     def load(self, error, message, variant="t2t_vit_7", weights="imagenet", **arguments):
         with pytest.raises(error, match=message) as caught:
             keras_t2t.create(variant, weights=weights, **arguments)
-        assert not cache_folder().exists() or not list(cache_folder().glob("*.h5"))
+        assert not cache_folder().exists() or not list(cache_folder().glob("*.safetensors"))
         return str(caught.value)
 
     def test_missing(self, server, answer):
