@@ -1,33 +1,42 @@
-"""How long `import keras_t2t` takes beyond `import keras`: `python scripts/benchmark_import.py`.
+"""How long the package and its command take to start: `python scripts/benchmark_import.py`.
 
-Median of five fresh processes; the backend is the environment's.
+Seconds of CPU of fresh processes, user and system, the best of five and their range.
 """
 
-import statistics
+import resource
 import subprocess
 import sys
 
-TIMED = """
-import time
+COMMANDS = {
+    "python": "pass",
+    "import keras_t2t": "import keras_t2t",
+    **{
+        f"keras-t2t {arguments}": "from keras_t2t.commands.main import main\n"
+        f"main({arguments.split()})"
+        for arguments in (
+            "--version",
+            "--help",
+            "train --help",
+            "export --help",
+            "predict a.jpg --model t2t_vit_15",
+            "train --epochs many",
+            "export a.keras a.tflite --precision int4",
+        )
+    },
+    "import keras": "import keras",
+    "import keras, keras_t2t": "import keras, keras_t2t",
+}
 
-import keras
 
-start = time.perf_counter()
-import keras_t2t
-
-print(time.perf_counter() - start)
-"""
-
-
-def seconds():
-    """Returns the import time in a process of its own, in seconds."""
-    result = subprocess.run([sys.executable, "-c", TIMED], capture_output=True, text=True)
-    if result.returncode:
-        sys.exit(result.stderr)
-    return float(result.stdout.split()[-1])
+def seconds(code):
+    """CPU seconds of a process of its own."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", code], capture_output=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 
 
 if __name__ == "__main__":
-    times = [seconds() for _ in range(5)]
-    print(f"import keras_t2t: {statistics.median(times):.3f} s beyond import keras", end=" ")
-    print(f"({min(times):.3f} to {max(times):.3f})")
+    for name, code in COMMANDS.items():
+        times = [seconds(code) for _ in range(5)]
+        print(f"{name:50} {min(times):.2f} s ({min(times):.2f} to {max(times):.2f})", flush=True)

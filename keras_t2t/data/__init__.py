@@ -1,1 +1,5 @@
-"""From images and data sets to what a model takes, and from its scores to names."""
+"""From images and data sets to batches that a model takes."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,6 +1,5 @@
-"""From a Keras model to files for servers, phones and browsers, and from such files to answers."""
+"""From a Keras model to files for servers, phones and browsers."""
 
-from keras_t2t.exporting.exporter import export
-from keras_t2t.inference.predictor import Predictor
+import lazy_loader
 
-__all__ = ["Predictor", "export"]
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

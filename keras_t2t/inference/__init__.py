@@ -1,1 +1,5 @@
 """Asking a trained model, whatever file it is in: prediction and evaluation."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)

@@ -1,0 +1,40 @@
+"""`keras-t2t evaluate`."""
+
+import json as json_module
+
+from keras_t2t.commands.console import load
+from keras_t2t.commands.models import AnyModel, Threads, Weights, check_data, open_predictor
+from keras_t2t.commands.options import Positive
+
+
+def run(
+    model: AnyModel,
+    *,
+    data: str,
+    weights: Weights = None,
+    batch_size: Positive = 64,
+    threads: Threads = None,
+    json: bool = False,
+) -> int:
+    """Measure top-1 and top-5 accuracy on the validation images of a data set.
+
+    Args:
+        data: A data set: tfds:NAME, a prepared TFDS folder, or an image folder with val/.
+        batch_size: Images at a time.
+        json: Print one JSON object.
+    """
+    check_data(data)
+    predictor = open_predictor(model, weights, None, batch_size, threads, "MODEL")
+    load("tensorflow")  # which reads the images
+    from keras_t2t.inference.evaluate import evaluate
+
+    found = evaluate(predictor, data, batch_size)
+    if json:
+        print(json_module.dumps({"model": model, "data": data, **found}))
+        return 0
+    top5 = f"top-5 {found['top5']:.2%}, " if "top5" in found else ""
+    print(
+        f"top-1 {found['top1']:.2%}, {top5}{found['images']:,} images, "
+        f"{found['images_per_second']:,.1f} images/s"
+    )
+    return 0

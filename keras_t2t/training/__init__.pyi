@@ -1,0 +1,14 @@
+from .loop import LossNotFinite as LossNotFinite
+from .loop import TrainingInterrupted as TrainingInterrupted
+from .optimizer import SGD as SGD
+from .optimizer import AdamW as AdamW
+from .options import Options as Options
+from .recipe import Recipe as Recipe
+from .recipe import finetune as finetune
+from .recipe import finetune_cifar as finetune_cifar
+from .recipe import load_recipe as load_recipe
+from .recipe import published as published
+from .recipe import save_recipe as save_recipe
+from .recipe import small as small
+from .schedule import WarmupCosine as WarmupCosine
+from .trainer import train as train

@@ -1,0 +1,35 @@
+"""Progress is shown on a terminal and nowhere else."""
+
+import io
+import sys
+
+import pytest
+
+from keras_t2t.progress import progress, working
+
+
+class Terminal(io.StringIO):
+    def isatty(self):
+        return True
+
+
+@pytest.mark.tensorflow  # no backend is used
+@pytest.mark.parametrize("stream", [Terminal, io.StringIO])
+def test_progress(stream, monkeypatch):
+    monkeypatch.setattr("time.time", iter(range(0, 1000, 2)).__next__)  # a slow machine
+    monkeypatch.setattr(sys, "stderr", stream())
+    assert list(progress(iter("abc"), 3, "images")) == ["a", "b", "c"]
+    with working("Writing a.tflite"):
+        pass
+    shown = sys.stderr.getvalue()
+    if stream is Terminal:
+        assert "3/3" in shown and "images" in shown and "Writing a.tflite ..." in shown
+    else:
+        assert shown == ""
+
+
+@pytest.mark.tensorflow
+def test_no_stderr(monkeypatch):
+    monkeypatch.setattr(sys, "stderr", None)
+    with working("Writing"):
+        pass
