@@ -50,10 +50,10 @@ class Checkpoints:
         """
         path = self.folder / f"step-{step:010d}.npz"
         temporary = path.with_suffix(".tmp")
+        text = np.frombuffer(json.dumps(info).encode(), np.uint8)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
             with open(temporary, "wb") as file:
-                text = np.frombuffer(json.dumps(info).encode(), np.uint8)
                 np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
                 file.flush()
                 os.fsync(file.fileno())
@@ -61,10 +61,10 @@ class Checkpoints:
             _sync_folder(self.folder)
         except OSError as error:
             temporary.unlink(missing_ok=True)
-            left = self.paths()
+            *_, left = [None, *self.paths()]
+            before = f"The one before is intact: {left}" if left else "There is none before it."
             raise OSError(
-                f"{path}: the checkpoint could not be written ({error.strerror or error}). "
-                + (f"The one before is intact: {left[-1]}" if left else "There is none before it.")
+                f"{path}: the checkpoint could not be written ({error.strerror or error}). {before}"
             ) from error
         for old in self.paths()[: -self.keep]:
             old.unlink()

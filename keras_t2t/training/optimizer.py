@@ -5,6 +5,8 @@ import re
 import keras
 from keras import ops
 
+from keras_t2t import compat
+
 
 def decays(variable):
     """Whether weight decay applies: not to one-dimensional variables (biases, norms), nor to the
@@ -16,7 +18,7 @@ def decays(variable):
     return len(variable.shape) > 1 and variable.path.rsplit("/", 1)[-1] != "class_token"
 
 
-class _Parts:
+class _Parts(keras.optimizers.Optimizer):
     """What both optimizers add to Keras': learning rates by part, and how the average starts.
 
     Adam divides a gradient's scale out again, so the rate itself has to differ, not the gradient.
@@ -39,7 +41,7 @@ class _Parts:
 
     def rate_of(self, variable, learning_rate):
         """The learning rate of one variable, in its dtype."""
-        scale, offset = self._lines[self._get_variable_index(variable)]
+        scale, offset = self._lines[compat.variable_index(self, variable)]
         return ops.cast(learning_rate, variable.dtype) * scale + offset
 
     def _update_model_variables_moving_average(self, trainable_variables):
@@ -47,12 +49,9 @@ class _Parts:
             return super()._update_model_variables_moving_average(trainable_variables)
         step = ops.cast(self.iterations, "float32")
         decay = ops.minimum(step / (step + 9.0), self.ema_momentum)
-        for variable, average in zip(
-            trainable_variables, self._model_variables_moving_average, strict=True
-        ):
-            if average is not None:
-                share = ops.cast(1.0 - decay, variable.dtype)
-                average.assign(average + (variable - average) * share)
+        for variable, average in compat.moving_averages(self):
+            share = ops.cast(1.0 - decay, variable.dtype)
+            average.assign(average + (variable - average) * share)
 
     def finalize_variable_values(self, var_list):
         if self.ema_in_model:
@@ -69,7 +68,7 @@ class _Parts:
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
 class AdamW(_Parts, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with PyTorch's epsilon and the published exclusions from decay.
+    """`keras.optimizers.AdamW` with PyTorch's default epsilon and the published exclusions.
 
     One-dimensional variables (biases, norms) and the class token do not decay. The rule belongs to
     the optimizer and so survives saving and loading; what `exclude_from_weight_decay` is told does
@@ -79,7 +78,7 @@ class AdamW(_Parts, keras.optimizers.AdamW):
         learning_rate: Float or learning rate schedule. Defaults to 5e-4, published for a global
             batch of 512.
         weight_decay: Float, decoupled weight decay. Defaults to 0.05, published for T2T-ViT-14.
-        epsilon: Float. Defaults to 1e-8, PyTorch's; Keras' is 1e-7.
+        epsilon: Float. Defaults to 1e-8, PyTorch's default value; Keras' is 1e-7.
         part_rates: Dictionary from regular expressions to pairs `(scale, offset)`: a variable has
             the learning rate `scale * learning_rate + offset` of the first expression that is found
             in its path, also for its decay. Defaults to none.
@@ -106,7 +105,7 @@ class AdamW(_Parts, keras.optimizers.AdamW):
 
     def update_step(self, gradient, variable, learning_rate):
         rate = self.rate_of(variable, learning_rate)
-        if self.weight_decay and self._use_weight_decay(variable):
+        if self.weight_decay and compat.uses_weight_decay(self, variable):
             self.assign_sub(variable, variable * (rate * self.weight_decay))
         super().update_step(gradient, variable, rate)
 

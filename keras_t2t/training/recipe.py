@@ -7,9 +7,11 @@ The first should reach 81.5 % top-1 on ImageNet, on eight GPUs: the authors' fig
 """
 
 import dataclasses
+import functools
 import json
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -100,19 +102,25 @@ class Recipe:
 
     def __post_init__(self):
         object.__setattr__(self, "frozen", tuple(self.frozen))  # YAML holds lists.
+        check = functools.partial(validation.fields, self)
         for name, choices in _CHOICES.items():
-            expected = f"one of {', '.join(choices)}"
-            validation.fields(self, expected, choices.__contains__, name)
-        for expected, right, names in _RANGES:
-            validation.fields(self, expected, right, *names)
+            check(f"one of {', '.join(choices)}", choices.__contains__, name)
+        counts = ("epochs", "batch_size", "accumulation_steps")
+        check("a positive int", lambda value: isinstance(value, int) and value >= 1, *counts)
+        at_least_0 = ("weight_decay", "warmup_epochs", "warmup_rate", "final_rate")
+        check("at least 0", lambda value: value >= 0, *at_least_0, "cooldown_epochs")
+        above_0 = ("learning_rate", "rate_per_images", "clip_norm")
+        check("above 0", lambda value: value is None or value > 0, *above_0)
+        between = ("ema", "layer_decay")
+        check("a number between 0 and 1", lambda value: value is None or 0 < value < 1, *between)
         if self.epochs <= self.cooldown_epochs:
             raise ValueError(
                 f"epochs: expected more than the {self.cooldown_epochs} cooldown_epochs among "
                 f"them, got {self.epochs}"
             )
-        for factor in self.part_rates.values():
-            if not factor >= 0:
-                raise ValueError(f"part_rates: expected factors of at least 0, got {factor!r}")
+        factors = list(self.part_rates.values())
+        if not all(factor >= 0 for factor in factors):
+            raise ValueError(f"part_rates: expected factors of at least 0, got {min(factors)!r}")
         for name in ("frozen", "part_rates"):
             for pattern in getattr(self, name):
                 try:
@@ -129,45 +137,28 @@ _CHOICES = {
     "precision": ("float32", "mixed_bfloat16", "mixed_float16"),
     "optimizer": ("adamw", "sgd"),
 }
-_RANGES = (
-    (
-        "a positive int",
-        lambda value: isinstance(value, int) and value >= 1,
-        ("epochs", "batch_size", "accumulation_steps"),
-    ),
-    (
-        "above 0",
-        lambda value: value is None or value > 0,
-        ("learning_rate", "rate_per_images", "clip_norm"),
-    ),
-    (
-        "at least 0",
-        lambda value: value >= 0,
-        ("weight_decay", "warmup_epochs", "warmup_rate", "final_rate", "cooldown_epochs"),
-    ),
-    (
-        "a number between 0 and 1",
-        lambda value: value is None or 0 < value < 1,
-        ("ema", "layer_decay"),
-    ),
+
+# The augmentation without what ImageNet's adds to flips.
+_FLIPS = Augmentation(
+    crop_area=None, randaugment_draws=0, erasing=0.0, mixup=0.0, cutmix=0.0, label_smoothing=0.0
 )
 
 
-def published(variant="t2t_vit_14"):
+def published(variant: str = "t2t_vit_14") -> Recipe:
     """The published ImageNet recipe of a variant: 310 epochs, a global batch of 512.
 
     Source: README and `main.py` of the published implementation. For variants that the README
     gives no command for, that of T2T-ViT-14.
     """
-    rates = {}
+    learning_rate, weight_decay = 5e-4, 0.05
     if variant in ("t2t_vit_7", "t2t_vit_10", "t2t_vit_12"):
-        rates = {"learning_rate": 1e-3, "weight_decay": 0.03}
+        learning_rate, weight_decay = 1e-3, 0.03
     elif variant.endswith(("_19", "_24")):
-        rates = {"weight_decay": 0.065}
-    return Recipe(variant=variant, **rates)
+        weight_decay = 0.065
+    return Recipe(variant=variant, learning_rate=learning_rate, weight_decay=weight_decay)
 
 
-def finetune_cifar(variant="t2t_vit_14"):
+def finetune_cifar(variant: str = "t2t_vit_14") -> Recipe:
     """The published transfer recipe, from ImageNet to CIFAR: 60 epochs of SGD.
 
     The head has the whole learning rate and all else a hundredth; the class token and the last norm
@@ -178,14 +169,14 @@ def finetune_cifar(variant="t2t_vit_14"):
     return dataclasses.replace(
         finetune(variant),
         preprocessing=PREPROCESSING["cifar10"],
-        augmentation=_plain(interpolation="bilinear", padding=28),
+        augmentation=dataclasses.replace(_FLIPS, interpolation="bilinear", padding=28),
         epochs=60,
         weight_decay=5e-4,
         frozen=("^class_token$", "^norm$"),
     )
 
 
-def finetune(variant="t2t_vit_14"):
+def finetune(variant: str = "t2t_vit_14") -> Recipe:
     """The published transfer recipe for one's own photos, from ImageNet weights.
 
     As for CIFAR, but with random resized crops, ImageNet's preprocessing, all parts trained, and
@@ -197,7 +188,7 @@ def finetune(variant="t2t_vit_14"):
         variant=variant,
         model={},
         weights="imagenet",
-        augmentation=_plain(crop_area=(0.25, 1.0)),
+        augmentation=dataclasses.replace(_FLIPS, crop_area=(0.25, 1.0)),
         epochs=30,
         batch_size=64,
         optimizer="sgd",
@@ -213,7 +204,7 @@ def finetune(variant="t2t_vit_14"):
     )
 
 
-def small():
+def small() -> Recipe:
     """A small model for small grey images, such as Fashion-MNIST, in minutes on a CPU. Ours.
 
     28 x 28 pixels become 14 x 14 and then 7 x 7 tokens. The pixels are only divided by 255: a flat
@@ -234,7 +225,7 @@ def small():
         pooling="avg",
         initial_weights="glorot",
         preprocessing=Preprocessing(28, 28, (0.0,), (1.0,), crop_fraction=None),
-        augmentation=_plain(padding=2, erasing=0.25, label_smoothing=0.1),
+        augmentation=dataclasses.replace(_FLIPS, padding=2, erasing=0.25, label_smoothing=0.1),
         epochs=20,
         batch_size=128,
         learning_rate=2e-3,
@@ -247,17 +238,8 @@ def small():
     )
 
 
-def _plain(**arguments):
-    """The augmentation without the published ImageNet recipe's: flips, and what is given."""
-    off = {"crop_area": None, "randaugment_draws": 0, "erasing": 0.0, "mixup": 0.0, "cutmix": 0.0}
-    return Augmentation(**{**off, "label_smoothing": 0.0, **arguments})
-
-
-RECIPES = {
-    "published": published,
-    "finetune": finetune,
-    "finetune_cifar": finetune_cifar,
-    "small": small,
+RECIPES: dict[str, Callable[..., Recipe]] = {
+    recipe.__name__: recipe for recipe in (published, finetune, finetune_cifar, small)
 }
 
 
@@ -318,5 +300,5 @@ def find_recipe(name: str, variant: str | None = None) -> Recipe:
 
 
 def plain(recipe: Recipe) -> dict[str, Any]:
-    """The recipe's fields as YAML has them: dictionaries, and lists in place of tuples."""
+    """The fields of a recipe as YAML has them: nested dictionaries, and lists for tuples."""
     return json.loads(json.dumps(dataclasses.asdict(recipe)))

@@ -1,5 +1,6 @@
 """The published learning rate schedule."""
 
+import dataclasses
 import math
 
 import keras
@@ -7,6 +8,7 @@ from keras import ops
 
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
+@dataclasses.dataclass(eq=False)
 class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     """Linear warm-up, cosine, and a constant end.
 
@@ -27,23 +29,13 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
     Source: `CosineLRScheduler` of timm as `main.py` calls it.
     """
 
-    def __init__(
-        self,
-        peak,
-        epochs,
-        steps_per_epoch,
-        warmup_epochs=10,
-        warmup_rate=1e-6,
-        floor=1e-5,
-        every_step=False,
-    ):
-        self.peak = peak
-        self.epochs = epochs
-        self.steps_per_epoch = steps_per_epoch
-        self.warmup_epochs = warmup_epochs
-        self.warmup_rate = warmup_rate
-        self.floor = floor
-        self.every_step = every_step
+    peak: float
+    epochs: float
+    steps_per_epoch: int
+    warmup_epochs: float = 10
+    warmup_rate: float = 1e-6
+    floor: float = 1e-5
+    every_step: bool = False
 
     def __call__(self, step):
         time = ops.cast(step, "float32") / self.steps_per_epoch
@@ -58,12 +50,4 @@ class WarmupCosine(keras.optimizers.schedules.LearningRateSchedule):
         return ops.where(time < self.warmup_epochs, line, rate)
 
     def get_config(self):
-        return {
-            "peak": self.peak,
-            "epochs": self.epochs,
-            "steps_per_epoch": self.steps_per_epoch,
-            "warmup_epochs": self.warmup_epochs,
-            "warmup_rate": self.warmup_rate,
-            "floor": self.floor,
-            "every_step": self.every_step,
-        }
+        return dataclasses.asdict(self)

@@ -1,9 +1,12 @@
 """The state of a training as named arrays: weights, seeds, optimizer, moving average."""
 
 import contextlib
+import re
 
 import keras
 import numpy as np
+
+from keras_t2t import compat
 
 
 def _variables(model):
@@ -13,18 +16,21 @@ def _variables(model):
     }
     return {
         # Paths alone need not be unique.
-        f"{group}/{index} {variable.path}": variable
+        _numberless(f"{group}/{index} {variable.path}"): variable
         for group, variables in groups.items()
         for index, variable in enumerate(variables)
     }
 
 
+def _numberless(name):
+    """Without the number that tells how many models the process built before this one."""
+    return re.sub(r"/seed_generator_\d+/", "/seed_generator/", name)
+
+
 def read_state(model):
     """Returns the state of a compiled model whose optimizer is built, as NumPy arrays by name."""
-    arrays = {
-        name: keras.ops.convert_to_numpy(variable) for name, variable in _variables(model).items()
-    }
-    return arrays | random_state()
+    variables = _variables(model).items()
+    return {name: keras.ops.convert_to_numpy(v) for name, v in variables} | random_state()
 
 
 def write_state(model, arrays):
@@ -33,22 +39,28 @@ def write_state(model, arrays):
     Raises:
         ValueError: If they belong to another kind of model or optimizer.
     """
-    variables = _variables(model)
-    random = {name: arrays[name] for name in random_state() if name in arrays}
-    arrays = {name: array for name, array in arrays.items() if name not in random}
-    for name, variable in variables.items():
-        if name not in arrays or arrays[name].shape != tuple(variable.shape):
-            found = f"shape {arrays[name].shape}" if name in arrays else "none"
-            raise ValueError(
-                f"The checkpoint is of another model or optimizer. Expected {name!r} of shape "
-                f"{tuple(variable.shape)}, got {found}."
-            )
-    if len(arrays) > len(variables):
-        unknown = next(name for name in arrays if name not in variables)
-        raise ValueError(f"The checkpoint is of another model or optimizer. Unknown: {unknown!r}.")
-    for name, variable in variables.items():
-        variable.assign(arrays[name])
-    set_random_state(random)
+    for variable, array in matched(model, arrays):
+        variable.assign(array)
+    set_random_state(arrays)
+
+
+def matched(model, arrays):
+    """Returns pairs (variable, array) of a model's variables and what `read_state` gave of them.
+
+    Raises:
+        ValueError: If they belong to another kind of model or optimizer.
+    """
+    variables, random = _variables(model), random_state()
+    arrays = {_numberless(name): array for name, array in arrays.items() if name not in random}
+    here = {name: tuple(variable.shape) for name, variable in variables.items()}
+    there = {name: array.shape for name, array in arrays.items()}
+    if here != there:
+        name = next(name for name in here | there if here.get(name) != there.get(name))
+        raise ValueError(
+            f"The checkpoint is of another model or optimizer: the shape of {name!r} is "
+            f"{there.get(name)} there, {here.get(name)} here."
+        )
+    return [(variable, arrays[name]) for name, variable in variables.items()]
 
 
 def random_state():
@@ -63,13 +75,11 @@ def random_state():
 
 
 def set_random_state(arrays):
-    """Puts back what `random_state` gave."""
-    if not arrays:
-        return
-    import torch
+    """Puts back what `random_state` gave; other arrays may be among them."""
+    for name in random_state().keys() & arrays.keys():
+        import torch
 
-    for name, array in arrays.items():
-        state = torch.from_numpy(array.copy())
+        state = torch.from_numpy(arrays[name].copy())
         if name == "random/torch":
             torch.set_rng_state(state)
         else:
@@ -78,24 +88,16 @@ def set_random_state(arrays):
 
 def not_finite(arrays):
     """The name of the first array that holds a NaN or an infinity, or `None`."""
-    return next(
-        (
-            name
-            for name, array in arrays.items()
-            if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all()
-        ),
-        None,
-    )
+    for name, array in arrays.items():
+        if np.issubdtype(array.dtype, np.floating) and not np.isfinite(array).all():
+            return name
+    return None
 
 
 def averages(model):
     """Pairs `(variable, its moving average)` of the trained weights; none without an average."""
     optimizer = getattr(model.optimizer, "inner_optimizer", model.optimizer)
-    if not optimizer.use_ema:
-        return []
-    return list(
-        zip(optimizer._trainable_variables, optimizer._model_variables_moving_average, strict=True)
-    )
+    return compat.moving_averages(optimizer) if optimizer.use_ema else []
 
 
 @contextlib.contextmanager

@@ -14,7 +14,7 @@ import numpy as np
 
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.preprocessing import Preprocessing
-from keras_t2t.training import Recipe, TrainingInterrupted, train
+from keras_t2t.training import Options, Recipe, TrainingInterrupted, train
 from keras_t2t.training.distribution import choose_devices
 
 MODEL = {
@@ -97,7 +97,7 @@ def host(address, hosts, host, folder):
 def visible():
     import jax
 
-    devices = choose_devices()
+    devices = choose_devices(Options())
     print(
         "RESULT",
         json.dumps([jax.config.read("jax_cuda_visible_devices"), devices.hosts, devices.host]),

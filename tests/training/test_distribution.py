@@ -12,6 +12,7 @@ from pathlib import Path
 import keras
 import pytest
 
+from keras_t2t.training import Options
 from keras_t2t.training.distribution import choose_devices
 
 BACKEND = keras.backend.backend()
@@ -140,14 +141,14 @@ def test_processes_that_know_nothing_of_each_other_are_refused(variables, messag
     for name, value in variables.items():
         monkeypatch.setenv(name, value)
     with pytest.raises(ValueError, match=message):
-        choose_devices()
-    assert choose_devices("one_device").strategy == "one_device"
+        choose_devices(Options())
+    assert choose_devices(Options(strategy="one_device")).strategy == "one_device"
 
 
 @pytest.mark.tensorflow
 def test_one_process_of_a_slurm_allocation_trains(monkeypatch):
     monkeypatch.setenv("SLURM_NTASKS", "2")  # as salloc and sbatch set it, not srun
-    assert choose_devices().hosts == 1
+    assert choose_devices(Options()).hosts == 1
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
@@ -159,7 +160,7 @@ def test_hosts_that_jax_does_not_find_are_told(monkeypatch):
     monkeypatch.setattr("jax._src.xla_bridge.backends_are_initialized", lambda: False)
     monkeypatch.setenv("SLURM_NTASKS", "2")
     with pytest.raises(ValueError, match="do not find each other .coordinator_address should be"):
-        choose_devices()
+        choose_devices(Options())
 
 
 def test_refusals():
@@ -187,9 +188,9 @@ def test_refusals():
         cases["mirrored needs KERAS_BACKEND=tensorflow, got torch"] = {"strategy": "mirrored"}
     for message, arguments in cases.items():
         with pytest.raises(ValueError, match=message):
-            choose_devices(**arguments)
+            choose_devices(Options(**arguments))
 
 
 def test_one_device_is_what_a_cpu_has():
-    devices = choose_devices()
+    devices = choose_devices(Options())
     assert (devices.strategy, devices.count, devices.hosts, devices.host) == ("one_device", 1, 1, 0)

@@ -3,17 +3,18 @@
 What Python does alone runs on TensorFlow only: JAX takes seconds to compile each tiny training.
 """
 
+import dataclasses
 import os
 import signal
+from collections.abc import Callable
 
 import keras
 import numpy as np
 import pytest
 
-from keras_t2t.training import LossNotFinite, TrainingInterrupted, checkpoints, loop, state
+from keras_t2t.training import LossNotFinite, Options, TrainingInterrupted, checkpoints, loop, state
+from keras_t2t.training.distribution import Devices
 from tests.training import tiny
-
-EPOCHS = 3
 
 
 class At(keras.callbacks.Callback):
@@ -32,22 +33,13 @@ class At(keras.callbacks.Callback):
             self.action()
 
 
-def run(folder, callbacks=(), batches=tiny.batches, model=None, steps=tiny.STEPS, **arguments):
-    model, schedule = model or tiny.model()
-    history = loop.fit(
-        model,
-        batches,
-        tiny.evaluation(),
-        folder,
-        epochs=EPOCHS,
-        steps_per_epoch=steps,
-        batch_size=tiny.BATCH,
-        schedule=schedule,
-        callbacks=list(callbacks),
-        verbose=0,
-        **arguments,
+def run(folder, callbacks=(), model=None, devices=None, minutes=10.0, keep=3, **batches):
+    model, devices = model or tiny.model(), devices or Devices()
+    options = Options(checkpoint_minutes=minutes, keep_checkpoints=keep)
+    trained = loop.Loop(
+        model, tiny.data(**batches), tiny.RECIPE, options, devices, folder, 0, callbacks
     )
-    return model, history
+    return model, trained.run()
 
 
 def terminate():
@@ -162,7 +154,7 @@ def test_a_finished_run_does_nothing(uninterrupted):
     def none(step):
         raise AssertionError("there is nothing to train")
 
-    assert_same(*run(folder, batches=none), uninterrupted)
+    assert_same(*run(folder, training=none), uninterrupted)
 
 
 def test_both_weights_are_evaluated(uninterrupted):
@@ -210,7 +202,7 @@ def test_the_log(uninterrupted):
 def test_nan_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
     broken = tiny.STEPS + 2
     with pytest.raises(LossNotFinite, match="The last good checkpoint is .*step-0000000005.npz"):
-        run(tmp_path, batches=lambda step: tiny.batches(step, broken))
+        run(tmp_path, training=lambda step: tiny.batches(step, broken))
     path, arrays, info = checkpoints.Checkpoints(tmp_path / "checkpoints").newest()
     assert info["step"] == tiny.STEPS
     assert state.not_finite(arrays) is None
@@ -218,7 +210,7 @@ def test_nan_stops_the_run_and_leaves_a_good_checkpoint(tmp_path):
 
 @pytest.mark.tensorflow
 def test_not_finite_weights_are_never_saved(tmp_path):
-    model, schedule = tiny.model()
+    model = tiny.model()
     (head,) = [v for v in model.variables if v.path == "head/bias"]
 
     def poison():
@@ -228,7 +220,7 @@ def test_not_finite_weights_are_never_saved(tmp_path):
         terminate()
 
     with pytest.raises(LossNotFinite):
-        run(tmp_path, [At(poison, 1, 2)], model=(model, schedule))
+        run(tmp_path, [At(poison, 1, 2)], model=model)
     (newest,) = checkpoints.Checkpoints(tmp_path / "checkpoints").paths()
     assert newest.name == f"step-{tiny.STEPS:010d}.npz"
 
@@ -238,20 +230,31 @@ def test_another_model_is_told(uninterrupted):
     *_, folder = uninterrupted
     inputs = keras.Input((6,))
     other = keras.Model(inputs, keras.layers.Dense(3, name="other")(inputs))
-    schedule = tiny.model()[1]
     other.compile("sgd", "categorical_crossentropy")
     with pytest.raises(ValueError, match="The checkpoint is of another model or optimizer"):
-        run(folder, model=(other, schedule))
+        run(folder, model=other)
 
 
 @pytest.mark.tensorflow
 def test_other_data_are_told(tmp_path):
     with pytest.raises(TrainingInterrupted):
-        run(tmp_path, [At(terminate, 0, 1)], data={"images": 80})
+        run(tmp_path, [At(terminate, 0, 1)])
     with pytest.raises(ValueError, match="other data .images 80 there, 40 here"):
-        run(tmp_path, data={"images": 40})
+        run(tmp_path, images=40)
     with pytest.raises(ValueError, match="other data .steps_per_epoch 5 there, 2 here"):
-        run(tmp_path, data={"images": 80}, steps=2)
+        run(tmp_path, batch_size=40)
+
+
+@dataclasses.dataclass(frozen=True)
+class Hosts(Devices):
+    """One of two hosts, and what they agree on."""
+
+    strategy: str = "data_parallel"
+    hosts: int = 2
+    answer: Callable = None
+
+    def agree(self, values):
+        return self.answer(values)
 
 
 @pytest.mark.tensorflow
@@ -265,11 +268,12 @@ def test_what_other_hosts_are_asked_stops_this_one(uninterrupted, tmp_path):
         return [signal.SIGTERM, *values[1:]] if stop else values
 
     with pytest.raises(TrainingInterrupted, match="SIGTERM"):
-        run(tmp_path, agree=agree)
+        run(tmp_path, devices=Hosts(answer=agree))
     (*_, newest) = checkpoints.Checkpoints(tmp_path / "checkpoints").paths()
     assert newest.name == f"step-{loop.AGREE_EVERY:010d}.npz"
     with pytest.raises(OSError, match="The host that writes could not"):
-        run(tmp_path, agree=lambda values: [1] if len(values) == 1 else values, writes=False)
+        second = Hosts(host=1, answer=lambda values: [1] if len(values) == 1 else values)
+        run(tmp_path, devices=second)
     with pytest.raises(ValueError, match="different checkpoints, of steps 8 to 10"):
-        run(tmp_path, agree=lambda values: [values[0], -8])
+        run(tmp_path, devices=Hosts(answer=lambda values: [values[0], -8]))
     assert_same(*run(tmp_path), uninterrupted)

@@ -6,6 +6,7 @@ import pytest
 from keras import ops
 
 import keras_t2t
+from keras_t2t import compat
 from keras_t2t.training import SGD, AdamW
 from keras_t2t.training.optimizer import decays
 
@@ -78,7 +79,7 @@ class Layers:
             values.append([ops.convert_to_numpy(v) for v in self.variables])
             if optimizer.use_ema:
                 averages.append(
-                    [ops.convert_to_numpy(a) for a in optimizer._model_variables_moving_average]
+                    [ops.convert_to_numpy(a) for _, a in compat.moving_averages(optimizer)]
                 )
         return values, averages
 

@@ -1,4 +1,4 @@
-"""Recipes: the published numbers, YAML and command line, and what is made of them."""
+"""Recipes: the published numbers, YAML, and what is made of them."""
 
 import dataclasses
 
@@ -6,21 +6,16 @@ import keras
 import pytest
 
 from keras_t2t.training import (
-    Options,
     Recipe,
     finetune,
     finetune_cifar,
     load_recipe,
     published,
     save_recipe,
-    small,
 )
-from keras_t2t.training.build import build_model, compiled, make_schedule
-from keras_t2t.training.command import parse
+from keras_t2t.training.build import build_model, compile_model, make_schedule
 from keras_t2t.training.recipe import RECIPES
 from tests.training.replicas import MODEL, recipe
-
-REQUIRED = ["--data", "photos", "--out", "runs/a"]
 
 
 @pytest.mark.parametrize(
@@ -63,99 +58,6 @@ def test_no_recipe(tmp_path):
             load_recipe(path)
 
 
-def test_every_field_is_an_option():
-    chosen, options, out = parse(
-        [
-            *REQUIRED,
-            "--recipe=small",
-            "--batch-size=8",
-            "--learning_rate",
-            "1e-2",
-            "--augmentation.crop-area",
-            "[0.5, 1]",
-            "--augmentation.mixup=0.2",
-            "--model",
-            '{"depth": 2}',
-            "--clip-norm=null",
-            "--checkpoint-minutes",
-            "3",
-            "--num-hosts",
-            "2",
-        ],
-        "published",
-        "keras-t2t train",
-    )
-    assert out == "runs/a" and options["data"] == "photos"
-    assert (options["checkpoint_minutes"], options["num_hosts"]) == (3.0, 2)
-    assert options.keys() == {field.name for field in dataclasses.fields(Options)}
-    changed = dataclasses.replace(
-        small(),
-        batch_size=8,
-        learning_rate=1e-2,
-        model={"depth": 2},
-        clip_norm=None,
-        augmentation=dataclasses.replace(small().augmentation, crop_area=(0.5, 1.0), mixup=0.2),
-    )
-    assert chosen == changed
-
-
-def test_recipes_on_the_command_line(tmp_path):
-    assert parse(REQUIRED, "published", "")[0] == Recipe()
-    assert parse([*REQUIRED, "--variant", "t2t_vit_19"], "published", "")[0].weight_decay == 0.065
-    assert parse(REQUIRED, "finetune", "")[0] == finetune()
-    save_recipe(small(), tmp_path / "a.yaml")
-    again = parse([*REQUIRED, "--recipe", str(tmp_path / "a.yaml")], "published", "")[0]
-    assert again == small()
-    # All options of a run in one file; dictionaries in it are taken whole.
-    (tmp_path / "run.yaml").write_text("epochs: 7\nmodel: {depth: 3}\ndata: b\nout: c\n")
-    chosen, options, out = parse(
-        ["--recipe=small", "--config", str(tmp_path / "run.yaml")], "published", ""
-    )
-    assert chosen == dataclasses.replace(small(), epochs=7, model={"depth": 3})
-    assert (options["data"], out) == ("b", "c")
-
-
-def test_a_file_of_options_chooses_the_recipe(tmp_path):
-    path = tmp_path / "run.yaml"
-    path.write_text("recipe: small\n")
-    assert parse([*REQUIRED, "--config", str(path)], "published", "")[0] == small()
-    path.write_text("variant: t2t_vit_19\n")
-    found = parse([*REQUIRED, "--config", str(path)], "published", "")[0]
-    assert found == published("t2t_vit_19")
-
-
-def test_one_argument_of_the_model_leaves_the_others():
-    found = parse([*REQUIRED, "--recipe", "small", "--model.depth", "2"], "published", "")[0]
-    assert found.model == {**small().model, "depth": 2}
-
-
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (["--batch-size", "many", *REQUIRED], "batch_size"),
-        (["--batchsize", "8", *REQUIRED], "unrecognized arguments: --batchsize 8"),
-        (["--recipe", "best", *REQUIRED], "--recipe: expected a .yaml file or one of published"),
-        (["--data", "a"], "the following arguments are required: --out"),
-        (["--rec", "small", *REQUIRED], "unrecognized arguments: --rec small"),
-        (
-            ["--recipe", "small", "--variant", "t2t_vit_7", *REQUIRED],
-            "--variant: expected none with --recipe small",
-        ),
-        (["--precision", "float8", *REQUIRED], "precision: expected one of float32"),
-        (["--augmentation.flip", "2", *REQUIRED], "flip: expected a number in 0..1"),
-        (["--epochs", "10", *REQUIRED], "epochs: expected more than the 10 cooldown_epochs"),
-    ],
-)
-def test_errors(arguments, message):
-    with pytest.raises(ValueError, match=message.replace(".", r"\.")):
-        parse(arguments, "published", "keras-t2t train")
-
-
-def test_a_missing_file_is_named_by_its_option():
-    with pytest.raises(FileNotFoundError, match="--recipe: there is no file nofile.yaml"):
-        parse([*REQUIRED, "--recipe", "nofile.yaml"], "published", "")
-
-
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
@@ -179,11 +81,12 @@ def test_wrong_numbers(field, value, message):
 def rates(chosen, steps=4):
     """Learning rate of every trainable variable at step 0, by its path."""
     model = build_model(chosen, 3, weights=False)
-    schedule = compiled(model, chosen, steps, 3)
+    compile_model(model, chosen, steps, 3)
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
+    rate = make_schedule(chosen, steps)(0)
     return {
-        variable.path: float(optimizer.rate_of(variable, schedule(0)))
+        variable.path: float(optimizer.rate_of(variable, rate))
         for variable in model.trainable_variables
     }
 
@@ -197,7 +100,8 @@ def test_published_transfer():
     for path, rate in found.items():
         assert rate == pytest.approx(0.05 if path.startswith("head/") else 5e-4, rel=1e-5), path
     model = build_model(chosen, 3, weights=False)
-    schedule = compiled(model, chosen, 4, 3)
+    compile_model(model, chosen, 4, 3)
+    schedule = make_schedule(chosen, 4)
     model.optimizer.build(model.trainable_variables)
     for variable in model.trainable_variables:
         rate = float(model.optimizer.rate_of(variable, schedule(60 * 4)))

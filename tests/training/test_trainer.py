@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 import keras_t2t
-from keras_t2t.cli import main
+from keras_t2t.commands.main import main
 from keras_t2t.training import (
     LossNotFinite,
     TrainingInterrupted,
@@ -110,16 +110,17 @@ def test_a_start_that_failed_does_not_bind_the_folder(tmp_path):
 def test_what_is_stopped_leaves_a_model(how, tmp_path, monkeypatch):
     """That of the newest checkpoint, from which another run can start."""
     out = tmp_path / "run"
-    fit, error = loop.fit, LossNotFinite if how == "nan" else TrainingInterrupted
+    run, error = loop.Loop.run, LossNotFinite if how == "nan" else TrainingInterrupted
 
-    def stopping(model, batches, *args, **kwargs):
-        fit(model, batches, *args, **{**kwargs, "epochs": 1})
+    def stopping(self):
+        self.epochs = 1
+        run(self)
         # As a half-done step would leave it.
-        for variable in model.trainable_variables:
+        for variable in self.model.trainable_variables:
             variable.assign(np.full(variable.shape, np.nan))
         raise error("SIGTERM")
 
-    monkeypatch.setattr(loop, "fit", stopping)
+    monkeypatch.setattr(loop.Loop, "run", stopping)
     with pytest.raises(error) as told:
         train(recipe(epochs=3), data(), out, verbose=0)
     monkeypatch.undo()

@@ -4,10 +4,20 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from keras_t2t.training import AdamW, WarmupCosine
+from keras_t2t.training import AdamW, Recipe
+from keras_t2t.training.batches import Batches
+from keras_t2t.training.build import make_schedule
 
 STEPS = 5  # per epoch
 BATCH = 16
+RECIPE = Recipe(
+    epochs=3,
+    batch_size=BATCH,
+    learning_rate=0.02,
+    warmup_epochs=1,
+    cooldown_epochs=0,
+    rate_every_step=True,
+)
 
 
 def model(**arguments):
@@ -18,14 +28,14 @@ def model(**arguments):
     x = keras.layers.Dense(8, activation="gelu", name="hidden")(inputs)
     x = keras.layers.Dropout(0.5, name="dropout")(x)
     small = keras.Model(inputs, keras.layers.Dense(3, name="head")(x))
-    schedule = WarmupCosine(0.02, 3, STEPS, warmup_epochs=1, every_step=True)
+    schedule = make_schedule(RECIPE, STEPS)
     small.compile(
         AdamW(schedule, use_ema=True, ema_momentum=0.9, ema_in_model=False, ema_warmup=True),
         keras.losses.CategoricalCrossentropy(from_logits=True),
         weighted_metrics=[keras.metrics.CategoricalAccuracy(name="top1")],
         **arguments,
     )
-    return small, schedule
+    return small
 
 
 def batch(step, seed=0):
@@ -49,3 +59,14 @@ def evaluation():
     weights = np.ones(BATCH, "float32")
     weights[-3:] = 0
     return tf.data.Dataset.from_tensors((images, labels, weights)).repeat(2)
+
+
+def data(**changed):
+    arguments = {
+        "training": batches,
+        "evaluation": evaluation(),
+        "batch_size": BATCH,
+        "images": STEPS * BATCH,
+        "class_names": ["a", "b", "c"],
+    }
+    return Batches(**arguments | changed)
