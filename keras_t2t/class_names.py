@@ -1,10 +1,9 @@
 """The names of classes, part of the package: no download stands before a readable prediction."""
 
 import functools
+from collections.abc import Sequence
 from importlib import resources
-
-import keras
-import numpy as np
+from typing import Any
 
 CIFAR10 = "airplane automobile bird cat deer dog frog horse ship truck"
 
@@ -20,7 +19,7 @@ wardrobe whale willow_tree wolf woman worm
 """
 
 
-def class_names(labels):
+def class_names(labels: str | Sequence[str]) -> list[tuple[str, str]]:
     """The classes in the order of a classifier's outputs.
 
     Args:
@@ -46,7 +45,9 @@ def class_names(labels):
     return [(str(index), name) for index, name in enumerate(labels)]
 
 
-def decode_predictions(preds, top=5, labels="imagenet"):
+def decode_predictions(
+    preds, top: int = 5, labels: str | Sequence[str] = "imagenet"
+) -> list[list[tuple[str, str, float]]]:
     """Names the classes of the highest scores, in the convention of `keras.applications`.
 
     Args:
@@ -60,23 +61,30 @@ def decode_predictions(preds, top=5, labels="imagenet"):
     Raises:
         ValueError: If `preds` has another shape, or `top` is below 1.
     """
+    import keras  # Here, because commands read names of classes before they load Keras.
+
     names = class_names(labels)
-    preds = keras.ops.convert_to_numpy(preds)
-    if preds.ndim != 2 or preds.shape[1] != len(names):
+    rows: Any = keras.ops.convert_to_numpy(preds)
+    if rows.ndim != 2 or rows.shape[1] != len(names):
         raise ValueError(
             f"preds: expected shape (batch, {len(names)}), as many classes as labels, "
-            f"got {preds.shape}"
+            f"got {rows.shape}"
         )
     if top < 1:
         raise ValueError(f"top: expected at least 1, got {top}")
-    best = np.argsort(-preds, axis=1, kind="stable")[:, :top]
-    return [
-        [(*names[index], float(scores[index])) for index in order]
-        for scores, order in zip(preds, best, strict=True)
-    ]
+    return [most_probable(row, names, top) for row in rows]
+
+
+def most_probable(
+    scores: Sequence[float], classes: Sequence[tuple[str, str]], top: int
+) -> list[tuple[str, str, float]]:
+    """The classes of the highest scores of an image: (class id, name, score), highest first."""
+    best = sorted(range(len(classes)), key=lambda place: -scores[place])[:top]
+    return [(*classes[place], float(scores[place])) for place in best]
 
 
 @functools.cache
-def _imagenet():
-    text = resources.files(__package__).joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
-    return tuple(tuple(line.split()) for line in text.splitlines() if not line.startswith("#"))
+def _imagenet() -> tuple[tuple[str, str], ...]:
+    text = resources.files("keras_t2t").joinpath("imagenet_classes.txt").read_text(encoding="utf-8")
+    lines = (line.split() for line in text.splitlines() if not line.startswith("#"))
+    return tuple((key, name) for key, name in lines)

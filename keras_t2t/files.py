@@ -4,11 +4,13 @@ import errno
 import os
 import shutil
 import threading
+from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 
 @contextmanager
-def replacing(path, overwrite):
+def replacing(path: Path, overwrite: bool) -> Iterator[Path]:
     """A temporary path beside `path`, of the same suffix, which takes its place on success.
 
     Args:
@@ -51,7 +53,7 @@ def replacing(path, overwrite):
             shutil.rmtree(left) if left.is_dir() else left.unlink(missing_ok=True)
 
 
-def refuse_existing(path, overwrite):
+def refuse_existing(path: Path, overwrite: bool) -> None:
     """Raises what `replacing` does if `path` may not be replaced, to be told before the work."""
     # A SavedModel is the only folder that is written as a whole, so the only one to be replaced.
     if path.is_dir() and not (path / "saved_model.pb").is_file():

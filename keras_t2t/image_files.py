@@ -1,10 +1,40 @@
-"""Image files, whatever their format, to 8-bit pixels that stand upright."""
+"""Image files: where they are, and what is in them as 8-bit pixels that stand upright."""
 
-import numpy as np
+import glob
+import os
+from collections.abc import Iterable
+from pathlib import Path
+
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 
-def load_image(path):
+
+def find_images(sources: Iterable[str | os.PathLike]) -> tuple[list[str], list[str]]:
+    """Lists the image files behind files, folders and glob patterns.
+
+    Args:
+        sources: Paths. A folder stands for the files in it and its subfolders that have one of
+            `IMAGE_SUFFIXES`; in a pattern, such as `"photos/*.jpg"`, `**` stands for any folders.
+
+    Returns:
+        (images, problems): the paths, in the order of `sources`, and one line for each source
+        that brings none.
+    """
+    images, problems = [], []
+    for source in [os.fspath(source) for source in sources]:
+        # The name of a file may hold the characters of a pattern.
+        matches = [source] if os.path.exists(source) else sorted(glob.glob(source, recursive=True))
+        found = []
+        for match in matches:
+            found += files_below(match) if os.path.isdir(match) else [match]
+        images += found
+        if not found:
+            problems.append(f"{source}: {'holds no images' if matches else 'no such file'}")
+    return images, problems
+
+
+def load_image(path) -> Image.Image:
     """Reads the first frame of an image file, upright as its EXIF orientation says.
 
     Args:
@@ -28,7 +58,7 @@ def load_image(path):
         raise ValueError(f"{path}: cannot be read as an image ({reason})") from error
 
 
-def eight_bits(image):
+def eight_bits(image: Image.Image) -> Image.Image:
     """Returns a Pillow image scaled from 16 to 8 bits; an 8-bit one as it is.
 
     Pillow's own `convert` clips 16-bit pixels at 255, which leaves the image white.
@@ -40,7 +70,21 @@ def eight_bits(image):
         raise ValueError("floating-point pixels have no defined range")
     if not image.mode.startswith("I"):
         return image
+    import numpy as np  # Here, because commands look for images before they load anything.
+
     pixels = np.asarray(image)
     if pixels.min() < 0 or pixels.max() > 65535:
         raise ValueError("pixels of more than 16 bits have no defined range")
     return Image.fromarray((pixels >> 8).astype("uint8"))
+
+
+def files_below(
+    folder: str | os.PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
+) -> list[str]:
+    """The paths of the image files in a folder and its subfolders, sorted; links are followed."""
+    return sorted(
+        os.path.join(where, file)
+        for where, _, files in os.walk(Path(folder), followlinks=True)
+        for file in files
+        if file.lower().endswith(suffixes)
+    )

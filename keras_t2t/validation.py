@@ -3,44 +3,43 @@
 import numbers
 
 
-def pair(value, name, minimum):
+def pair(value, name: str, minimum: int) -> tuple[int, int]:
     """Returns `value`, an int or a pair of ints of at least `minimum`, as a tuple of two ints."""
-    values = (value, value) if isinstance(value, numbers.Integral) else value
     try:
-        first, second = values
-    except (TypeError, ValueError):
-        first = second = None
-    for item in (first, second):
-        if not isinstance(item, numbers.Integral) or isinstance(item, bool) or item < minimum:
-            raise ValueError(
-                f"`{name}` must be an int of at least {minimum} or a pair of them. "
-                f"Received: {name}={value!r}"
-            )
-    return int(first), int(second)
+        items = [value, value] if isinstance(value, numbers.Integral) else list(value)
+    except TypeError:
+        items = []
+    ints = [int(n) for n in items if isinstance(n, numbers.Integral) and not isinstance(n, bool)]
+    if len(items) != 2 or len(ints) != 2 or min(ints) < minimum:
+        raise ValueError(
+            f"`{name}` must be an int of at least {minimum} or a pair of them. "
+            f"Received: {name}={value!r}"
+        )
+    return ints[0], ints[1]
 
 
-def positive_int(value, name):
+def positive_int(value, name: str) -> int:
     """Returns `value`, an int of at least 1."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or value < 1:
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
     return int(value)
 
 
-def positive_number(value, name):
+def positive_number(value, name: str) -> float:
     """Returns `value`, a number above 0."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not value > 0:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not float(value) > 0:
         raise ValueError(f"`{name}` must be a number above 0. Received: {name}={value!r}")
     return float(value)
 
 
-def rate(value, name):
+def rate(value, name: str) -> float:
     """Returns `value`, a probability in [0, 1)."""
-    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= value < 1:
+    if not isinstance(value, numbers.Real) or isinstance(value, bool) or not 0 <= float(value) < 1:
         raise ValueError(f"`{name}` must be a number in [0, 1). Received: {name}={value!r}")
     return float(value)
 
 
-def one_of(value, name, choices):
+def one_of(value, name: str, choices):
     """Returns `value`, one of `choices`."""
     if value not in choices:
         expected = ", ".join(repr(choice) for choice in choices)
@@ -48,7 +47,7 @@ def one_of(value, name, choices):
     return value
 
 
-def static_shape(layer, shape, axes):
+def static_shape(layer, shape, axes) -> None:
     """Raises a ValueError unless `shape` has the named `axes` and all but the first are known."""
     if len(shape) != len(axes) or None in tuple(shape)[1:]:
         raise ValueError(
@@ -57,7 +56,7 @@ def static_shape(layer, shape, axes):
         )
 
 
-def fields(instance, expected, right, *names):
+def fields(instance, expected: str, right, *names: str) -> None:
     """Raises a ValueError unless `right(value)` for each of these fields of a dataclass.
 
     Args:

@@ -4,56 +4,72 @@ import contextlib
 import io
 import re
 import tempfile
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
-from keras_t2t.exporting.litert_metadata import with_metadata
-from keras_t2t.exporting.saved_model import write_saved_model
+from keras_t2t.compat import litert_operations
+from keras_t2t.exporting.saved_model import save, signature
+from keras_t2t.exporting.serving import images_spec
+from keras_t2t.inference.images import prepared
 from keras_t2t.rewrite.formulas import UNBOUNDED
 
 SIGNATURE = "serving_default"
 
 
-def write_litert(path, model, batch_size, metadata, calibration=None, integer_io=False):
-    """Writes a LiteRT model.
+def write(path, network, metadata, options):
+    """Writes a LiteRT model, with its metadata packed in.
+
+    For any batch its graph is split between XNNPACK and others. Precisions: `"float32"`;
+    `"float16"`, weights stored so; `"dynamic_int8"`, weights int8, and the inputs of linear layers
+    quantised as they come; `"int8"`, those inputs quantised with ranges known from
+    `options.calibration`, but for the last linear layer, whose outputs would be clipped, and those
+    of the Performer whose values have no range to speak of.
 
     Args:
         path: Path of the file.
-        model: A model as `serving_model` makes.
-        batch_size: Int, or `None` for any, which splits the graph between XNNPACK and others.
-        metadata: A `Metadata`, which is packed into the file. Its precision is the file's:
-            `"float32"`; `"float16"`, weights stored so; `"dynamic_int8"`, weights int8, and the
-            inputs of linear layers quantised as they come; `"int8"`, those inputs quantised with
-            ranges known from `calibration`, but for the last linear layer, whose outputs would be
-            clipped, and those of the Performer whose values have no range to speak of.
-        calibration: With `"int8"`, the batches of images to see ranges on.
-        integer_io: With `"int8"`, whether input and output are int8 too.
+        network: A model as `serving_model` makes.
+        metadata: Its `Metadata`.
+        options: The `ExportOptions`.
+
+    Returns:
+        Dict of what is to be reported: the number of XNNPACK's partitions.
 
     Raises:
         ImportError: If ai-edge-litert or litert-quantizer is not installed.
     """
+    from keras_t2t.exporting.litert_metadata import with_metadata
+
+    samples = None
+    if options.precision == "int8":
+        images = prepared(options.calibration, metadata.preprocessing, network.input_shape[1:])
+        images, size = metadata.taken(images), options.batch or 1
+        places = (np.arange(start, start + size) for start in range(0, len(images), size))
+        samples = [{"images": images[place % len(images)]} for place in places]
     with tempfile.TemporaryDirectory() as folder:
-        write_saved_model(folder, model, batch_size, metadata)
+        spec = images_spec(network, options.batch)
+        save(folder, network, {SIGNATURE: signature(network, spec)}, {})
         converter = tf.lite.TFLiteConverter.from_saved_model(folder)
         converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-        if metadata.precision == "float16":
+        if options.precision == "float16":
             converter.optimizations = [tf.lite.Optimize.DEFAULT]
             converter.target_spec.supported_types = [tf.float16]
         with contextlib.redirect_stderr(io.StringIO()):
             content = converter.convert()
-    if metadata.precision in ("dynamic_int8", "int8"):
-        content = _quantized(content, metadata.precision, calibration, integer_io)
+    if options.precision in ("dynamic_int8", "int8"):
+        content = _quantized(content, samples, options.integer_io)
     path.write_bytes(with_metadata(content, metadata))
+    return {"xnnpack_partitions": xnnpack_partitions(path)}
 
 
-def xnnpack_partitions(path):
+def xnnpack_partitions(path) -> int:
     """How many pieces of a LiteRT model XNNPACK computes: one if it takes all of it."""
     from ai_edge_litert.interpreter import Interpreter
 
     interpreter = Interpreter(model_path=str(path))
     interpreter.allocate_tensors()
-    return sum(op["op_name"] == "DELEGATE" for op in interpreter._get_ops_details())
+    return sum(operation["op_name"] == "DELEGATE" for operation in litert_operations(interpreter))
 
 
 def operations(content):
@@ -61,7 +77,7 @@ def operations(content):
     from ai_edge_litert import schema_py_generated as schema
 
     names = {value: name for name, value in vars(schema.BuiltinOperator).items() if name.isupper()}
-    model = schema.Model.GetRootAs(content)
+    model: Any = schema.Model.GetRootAs(content)
     graph = model.Subgraphs(0)
     for index in range(graph.OperatorsLength()):
         operator = graph.Operators(index)
@@ -70,7 +86,8 @@ def operations(content):
         yield names[code], graph.Tensors(operator.Outputs(0)).Name().decode()
 
 
-def _quantized(content, precision, calibration, integer_io):
+def _quantized(content, samples, integer_io):
+    """A model with int8 weights; with ranges of fixed size if there are samples to see them on."""
     from litert_quantizer import quantizer
     from litert_quantizer.qtyping import TFLOperationName as Operation
 
@@ -78,22 +95,19 @@ def _quantized(content, precision, calibration, integer_io):
     tool.add_dynamic_config(".*", Operation.ALL_SUPPORTED, num_bits=8)
     ranges = None
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
-        if precision == "int8":
-            linear = [name for kind, name in operations(content) if kind == "FULLY_CONNECTED"]
-            kept = [name for name in linear if UNBOUNDED in name] + linear[-1:]
-            static = {"activation_num_bits": 8, "weight_num_bits": 8}
-            for operation in (Operation.FULLY_CONNECTED, Operation.CONV_2D):
-                tool.add_static_config(".*", operation, **static)
-            for name in kept:
-                tool.add_dynamic_config(re.escape(name), Operation.FULLY_CONNECTED, num_bits=8)
+        if samples:
+            static = [Operation.FULLY_CONNECTED, Operation.CONV_2D]
             if integer_io:
-                for operation in (Operation.INPUT, Operation.OUTPUT):
-                    tool.add_static_config(".*", operation, **static)
-            batches = [{"images": np.asarray(batch)} for batch in calibration]
-            ranges = tool.calibrate({SIGNATURE: batches})
+                static += [Operation.INPUT, Operation.OUTPUT]
+            for operation in static:
+                tool.add_static_config(".*", operation, activation_num_bits=8, weight_num_bits=8)
+            linear = [name for kind, name in operations(content) if kind == "FULLY_CONNECTED"]
+            for name in [name for name in linear if UNBOUNDED in name] + linear[-1:]:
+                tool.add_dynamic_config(re.escape(name), Operation.FULLY_CONNECTED, num_bits=8)
+            ranges = tool.calibrate({SIGNATURE: samples})
             if integer_io:
                 # The range of what comes out is a mean over the batches, which would clip the best.
                 *_, (_, output) = operations(content)
                 low, high = ranges[output]["min"], ranges[output]["max"]
                 ranges[output] = {"min": low - (high - low) / 2, "max": high + (high - low) / 2}
-        return bytes(tool.quantize(ranges, enable_progress_bar=False).quantized_model)
+        return bytes(tool.quantize(ranges, enable_progress_bar=False).quantized_model or b"")

@@ -7,6 +7,7 @@ the files that it names are a zip archive behind the model. The numbers of the f
 
 import io
 import zipfile
+from typing import Any
 
 import flatbuffers
 import numpy as np
@@ -15,9 +16,9 @@ from ai_edge_litert import schema_py_generated as schema
 from keras_t2t.inference.metadata import LABELS_NAME, NAME
 
 # Of the schema's enumerations.
-IMAGE_PROPERTIES, NORMALIZATION = 2, 1
-RGB, GRAYSCALE = 1, 2
-AXIS_LABELS = 2
+IMAGE_PROPERTIES, NORMALIZATION = np.uint8(2), np.uint8(1)
+RGB, GRAYSCALE = np.uint8(1), np.uint8(2)
+AXIS_LABELS = np.uint8(2)
 
 
 def with_metadata(content, metadata):
@@ -27,13 +28,13 @@ def with_metadata(content, metadata):
         content: Bytes of a model.
         metadata: A `Metadata`.
     """
-    model = schema.ModelT.InitFromPackedBuf(content)
+    model: Any = schema.ModelT.InitFromPackedBuf(content)
     for buffer in model.buffers:
         if buffer.offset:  # the quantizer puts what is large behind the flatbuffer
             buffer.data = np.frombuffer(content, np.uint8, buffer.size, buffer.offset)
             buffer.offset = buffer.size = 0
-    described = schema.BufferT()
-    described.data = np.frombuffer(_described(metadata), np.uint8)
+    described: Any = schema.BufferT()
+    described.data = np.frombuffer(_flatbuffer(_described(metadata), b"M001"), np.uint8)
     entry = schema.MetadataT()
     entry.name, entry.buffer = "TFLITE_METADATA", len(model.buffers)
     model.buffers.append(described)
@@ -43,58 +44,63 @@ def with_metadata(content, metadata):
 
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w") as files:
-        files.writestr(NAME, metadata.to_json())
-        if metadata.classes:
-            files.writestr(LABELS_NAME, metadata.labels())
+        for name, text in metadata.files().items():
+            files.writestr(name, text)
     return bytes(builder.Output()) + packed.getvalue()
 
 
 def _described(metadata):
-    """The flatbuffer that describes input and output."""
-    builder = flatbuffers.Builder(1024)
-
-    def table(**fields):
-        """A table of values, by `field_N`; of offsets, by `offset_N`."""
-        size = 1 + max(int(name.rsplit("_", 1)[1]) for name in fields)
-        builder.StartObject(size)
-        for name, value in fields.items():
-            kind, number = name.split("_")
-            prepend = {
-                "offset": builder.PrependUOffsetTRelativeSlot,
-                "byte": builder.PrependUint8Slot,
-                "uint": builder.PrependUint32Slot,
-            }[kind]
-            prepend(int(number), value, 0)
-        return builder.EndObject()
-
-    def vector(*offsets):
-        builder.StartVector(4, len(offsets), 4)
-        for offset in reversed(offsets):
-            builder.PrependUOffsetTRelative(offset)
-        return builder.EndVector()
-
-    source = {"offset_0": builder.CreateString("images")}
+    """What is said of input and output, as `_flatbuffer` takes it."""
+    source: dict[int, Any] = {0: "images"}
+    target: dict[int, Any] = {0: metadata.output}
     preprocessing = metadata.preprocessing
     if preprocessing is not None:
-        size = table(uint_0=preprocessing.width, uint_1=preprocessing.height)
+        size = {0: np.uint32(preprocessing.width), 1: np.uint32(preprocessing.height)}
         color = GRAYSCALE if len(preprocessing.mean) == 1 else RGB
-        image = table(byte_0=color, offset_1=size)
-        source["offset_3"] = table(byte_0=IMAGE_PROPERTIES, offset_1=image)
         # From pixels in 0..255 to what goes in. MediaPipe takes one number for all channels only.
-        mean, std = (255.0 * np.array(part) for part in (preprocessing.mean, preprocessing.std))
+        mean, std = 255.0 * np.array(preprocessing.mean), 255.0 * np.array(preprocessing.std)
         if metadata.pixels:
             mean, std = np.zeros(1), np.ones(1)
-        normalization = table(
-            offset_0=builder.CreateNumpyVector(mean.astype("float32")),
-            offset_1=builder.CreateNumpyVector(std.astype("float32")),
-        )
-        source["offset_4"] = vector(table(byte_0=NORMALIZATION, offset_1=normalization))
-    target = {"offset_0": builder.CreateString(metadata.output)}
+        source[3] = {0: IMAGE_PROPERTIES, 1: {0: color, 1: size}}
+        source[4] = [{0: NORMALIZATION, 1: {0: mean, 1: std}}]
     if metadata.classes:
-        labels = table(offset_0=builder.CreateString(LABELS_NAME), byte_2=AXIS_LABELS)
-        target["offset_6"] = vector(labels)
-    graph = table(offset_2=vector(table(**source)), offset_3=vector(table(**target)))
-    name = builder.CreateString(metadata.name)
-    packed = vector(table(offset_0=builder.CreateString(NAME)))
-    builder.Finish(table(offset_0=name, offset_3=vector(graph), offset_6=packed), b"M001")
+        target[6] = [{0: LABELS_NAME, 2: AXIS_LABELS}]
+    return {0: metadata.name, 3: [{2: [source], 3: [target]}], 6: [{0: NAME}]}
+
+
+def _flatbuffer(root, identifier):
+    """A flatbuffer of a table.
+
+    A table is a dict of its fields by their numbers; a field is a str, a NumPy integer, an array of
+    floats, a table or a list of tables.
+    """
+    builder = flatbuffers.Builder(1024)
+
+    def added(value):
+        if isinstance(value, str):
+            return builder.CreateString(value)
+        if isinstance(value, np.ndarray):
+            return builder.CreateNumpyVector(value.astype("float32"))
+        if isinstance(value, list):
+            places = [added(item) for item in value]
+            builder.StartVector(4, len(places), 4)
+            for place in reversed(places):
+                builder.PrependUOffsetTRelative(place)
+            return builder.EndVector()
+        # What fields point to lies before the table, and numbers in it.
+        places = {
+            number: field if isinstance(field, np.integer) else added(field)
+            for number, field in value.items()
+        }
+        builder.StartObject(1 + max(places))
+        prepend = {
+            np.uint8: builder.PrependUint8Slot,
+            np.uint32: builder.PrependUint32Slot,
+            int: builder.PrependUOffsetTRelativeSlot,
+        }
+        for number, place in places.items():
+            prepend[type(place)](number, place, 0)
+        return builder.EndObject()
+
+    builder.Finish(added(root), identifier)
     return bytes(builder.Output())

@@ -2,14 +2,14 @@
 
 import tempfile
 from pathlib import Path
+from typing import Any
 
 import tensorflow as tf
 
-from keras_t2t.exporting.serving import decode, prepare_pixels
-from keras_t2t.inference.metadata import LABELS_NAME, NAME
+from keras_t2t.exporting.serving import decode, images_spec, prepare_pixels
 
 
-def write_saved_model(path, model, batch_size, metadata, with_preprocessing=False):
+def write(path, network, metadata, options):
     """Writes a SavedModel.
 
     Its signature `serving_default` takes `images` as the model does. With preprocessing it takes
@@ -18,47 +18,51 @@ def write_saved_model(path, model, batch_size, metadata, with_preprocessing=Fals
 
     Args:
         path: Path of the folder, which must not exist.
-        model: A model as `serving_model` makes.
-        batch_size: Int, or `None` for any.
-        metadata: A `Metadata`.
-        with_preprocessing: Bool, whether the preprocessing of the metadata stands in front.
+        network: A model as `serving_model` makes.
+        metadata: Its `Metadata`.
+        options: The `ExportOptions`.
+
+    Returns:
+        Dict of what is to be reported: nothing.
     """
-    preprocessing, output = metadata.preprocessing, metadata.output
-    *size, channels = model.input_shape[1:]
+    batch, channels = options.batch, network.input_shape[-1]
+    signatures = {"serving_default": signature(network, images_spec(network, batch))}
+    if options.with_preprocessing:
 
-    def signature(shape, dtype, prepare):
-        return tf.function(
-            lambda images: {output: model(prepare(images), training=False)[output]},
-            input_signature=[tf.TensorSpec((batch_size, *shape), dtype, name="images")],
-        )
+        def prepare(images):
+            return prepare_pixels(images, metadata.preprocessing)
 
-    def prepare_file(encoded):
-        return prepare_pixels(decode(encoded, channels)[None], preprocessing)[0]
+        def prepare_file(file):
+            return prepare(decode(file, channels)[None])[0]
 
-    own = signature((*size, channels), model.inputs[0].dtype, lambda images: images)
-    signatures = {"serving_default": own}
-    if with_preprocessing:
-        signatures = {
-            "serving_default": signature(
-                (None, None, channels),
-                "uint8",
-                lambda images: prepare_pixels(images, preprocessing),
-            ),
-            "encoded_images": signature(
-                (),
-                "string",
-                lambda images: tf.map_fn(prepare_file, images, fn_output_signature=tf.float32),
-            ),
-            "prepared_images": own,
+        def prepare_files(files):
+            return tf.map_fn(prepare_file, files, fn_output_signature=tf.float32)
+
+        whole = tf.TensorSpec((batch, None, None, channels), "uint8", name="images")
+        files = tf.TensorSpec((batch,), "string", name="images")
+        signatures |= {
+            "prepared_images": signatures["serving_default"],
+            "serving_default": signature(network, whole, prepare),
+            "encoded_images": signature(network, files, prepare_files),
         }
-    module = tf.Module()
+    save(path, network, signatures, metadata.files())
+    return {}
+
+
+def signature(network, spec, prepare=lambda images: images):
+    """A TensorFlow function from what `spec` describes to the model's output by name."""
+    return tf.function(
+        lambda images: network(prepare(images), training=False), input_signature=[spec]
+    )
+
+
+def save(path, network, signatures, texts):
+    """Saves a model's signatures, and texts by the names of their files in `assets/`."""
+    module: Any = tf.Module()
     # TensorFlow's own variables: a reader needs no Keras.
-    module.weights = [variable.value for variable in model.variables]
+    module.weights = [variable.value for variable in network.variables]
+    module.assets = []
     with tempfile.TemporaryDirectory() as folder:
-        texts = {NAME: metadata.to_json()}
-        if metadata.classes:
-            texts[LABELS_NAME] = metadata.labels()
-        module.assets = []
         for name, text in texts.items():
             file = Path(folder, name)
             file.write_text(text, encoding="utf-8")

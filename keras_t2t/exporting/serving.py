@@ -1,8 +1,12 @@
 """What stands around the network in an exported file: pixels in, probabilities out."""
 
+from typing import Any
+
 import keras
 import numpy as np
 import tensorflow as tf
+
+from keras_t2t.data.decoding import with_channels
 
 
 def serving_model(network, metadata):
@@ -17,27 +21,22 @@ def serving_model(network, metadata):
         A `keras.Model` from `images` to `{metadata.output: scores}`.
     """
     dtype = "uint8" if metadata.pixels else "float32"
-    images = keras.Input(network.input_shape[1:], dtype=dtype, name="images")
-    scores = network(Normalize(metadata.preprocessing)(images) if metadata.pixels else images)
+    x = images = keras.Input(network.input_shape[1:], dtype=dtype, name="images")
+    if metadata.pixels:
+        # `Preprocessing.normalize` in two operations.
+        mean, std = np.array(metadata.preprocessing.mean), np.array(metadata.preprocessing.std)
+        shift: Any = -mean / std  # An array is as good as the float that Keras' hint asks for.
+        x = keras.layers.Rescaling(1 / (255 * std), shift, dtype="float32")(x)
+    scores = network(x)
     if metadata.output == "probabilities":
         scores = keras.layers.Softmax(dtype="float32")(scores)
     return keras.Model(images, {metadata.output: scores}, name=network.name)
 
 
-class Normalize(keras.layers.Layer):
-    """Pixels in 0..255 to what `preprocessing.normalize` makes of them, in two operations."""
-
-    def __init__(self, preprocessing):
-        super().__init__(autocast=False, dtype="float32")
-        mean, std = np.array(preprocessing.mean), np.array(preprocessing.std)
-        self.scale = (1 / (255 * std)).astype("float32")
-        self.shift = (-mean / std).astype("float32")
-
-    def call(self, pixels):
-        return tf.cast(pixels, tf.float32) * self.scale + self.shift
-
-    def compute_output_spec(self, pixels):
-        return keras.KerasTensor(pixels.shape, "float32")
+def images_spec(network, batch):
+    """The `tf.TensorSpec` of such a model's input; `batch` is `None` for any."""
+    (images,) = network.inputs
+    return tf.TensorSpec((batch, *images.shape[1:]), images.dtype, name="images")
 
 
 def prepare_pixels(images, preprocessing):
@@ -69,9 +68,8 @@ def prepare_pixels(images, preprocessing):
         return tf.clip_by_value(tf.floor(x + 0.5), 0.0, 255.0)
 
     x = resize(resize(images, (rows, new_columns)), (new_rows, new_columns))
-    if preprocessing.crop_fraction is not None:
-        top, left = _half_to_even(new_rows - height), _half_to_even(new_columns - width)
-        x = x[:, top : top + height, left : left + width]
+    top, left = _half_to_even(new_rows - height), _half_to_even(new_columns - width)
+    x = x[:, top : top + height, left : left + width]
     x = tf.ensure_shape(x, (None, height, width, images.shape[-1]))
     return preprocessing.normalize(x)
 
@@ -82,12 +80,8 @@ def decode(encoded, channels):
     Turned as it is stored: a graph cannot read the orientation that cameras note in EXIF.
     """
     # The decoder that Pillow uses, which is the exact one.
-    x = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
-    if channels == 3:
-        return x
-    # Pillow's grey: ITU-R 601-2 luma in 16-bit fixed point.
-    x = tf.tensordot(tf.cast(x, tf.int32), tf.constant((19595, 38470, 7471)), 1) + 0x8000
-    return tf.cast(x // 0x10000, tf.uint8)[..., None]
+    pixels = tf.io.decode_jpeg(encoded, channels=3, dct_method="INTEGER_ACCURATE")
+    return with_channels(pixels, channels)
 
 
 def _half_to_even(number):

@@ -2,11 +2,13 @@
 
 import time
 from importlib import resources
+from typing import Any
 
+import keras
 import numpy as np
 
-from keras_t2t.inference.predictor import batches, softmax
-from keras_t2t.inference.runners import open_runner
+from keras_t2t.inference.predictor import softmax
+from keras_t2t.inference.runners import KerasRunner, open_runner
 from keras_t2t.preprocessing import Preprocessing
 
 # float32 computes the same in another order: the largest difference, in parts of the largest
@@ -19,7 +21,9 @@ TIMED_RUNS = 50
 TIMED_SECONDS = 3.0
 
 
-def compare(path, model, images, precision, threads=None):
+def compare(
+    path, model: keras.Model, images: np.ndarray, precision: str, threads: int | None = None
+) -> dict[str, Any]:
     """Runs an exported file and its model on the same images.
 
     Args:
@@ -38,97 +42,79 @@ def compare(path, model, images, precision, threads=None):
         Of a SavedModel with preprocessing inside also `preprocessing_largest_difference` and
         `preprocessing_correlation`, for whole images.
     """
-    runner = open_runner(path, threads)
+    runner, reference = open_runner(path, threads), KerasRunner(model, fused=False)
     size = runner.input_shape[0] or 1
-    inputs = list(batches(images, runner.metadata, size))
 
     def expected_of(images):
-        outputs = np.asarray(model.predict(images, batch_size=8, verbose=0), "float32")
+        outputs = reference.scores(images, 8)
         return softmax(outputs) if runner.metadata.output == "probabilities" else outputs
 
-    expected = expected_of(images)
-    outputs = np.concatenate([runner.run(batch) for batch in inputs])[: len(images)]
-    difference = np.abs(outputs - expected)
-    correlation = _correlation(outputs, expected)
+    outputs, expected = runner.scores(images, size), expected_of(images)
+    found: dict[str, Any] = _differences(outputs, expected)
+    found["mean_difference"] = float(np.abs(outputs - expected).mean())
+    found["top1_agreement"] = float(np.mean(outputs.argmax(-1) == expected.argmax(-1)))
     if precision == "float32":
         largest = LARGEST_DIFFERENCE * max(1.0, float(np.abs(expected).max()))
-        bound, passed = f"largest difference of at most {largest:.1e}", difference.max() <= largest
+        found["bound"] = f"largest difference of at most {largest:.1e}"
+        passed = found["largest_difference"] <= largest
     else:
-        least = CORRELATION[precision]
-        bound, passed = f"correlation of at least {least}", correlation >= least
-    found = {
-        "largest_difference": float(difference.max()),
-        "mean_difference": float(difference.mean()),
-        "correlation": correlation,
-        "top1_agreement": float(np.mean(outputs.argmax(-1) == expected.argmax(-1))),
-    }
-    if getattr(runner, "photos", None):
+        found["bound"] = f"correlation of at least {CORRELATION[precision]}"
+        passed = found["correlation"] >= CORRELATION[precision]
+    if runner.run_photos and runner.metadata.preprocessing:
         photos = [_photo(image, model.input_shape[-1]) for image in bundled_images()]
-        prepared = np.stack([runner.metadata.preprocessing(photo) for photo in photos])
-        expected = expected_of(prepared)
+        expected = expected_of(np.stack([runner.metadata.preprocessing(photo) for photo in photos]))
         # A file of a fixed batch takes no fewer.
-        several = [np.repeat(photo[None], size, axis=0) for photo in photos]
+        several = (np.repeat(photo[None], size, axis=0) for photo in photos)
         outputs = np.concatenate([runner.run_photos(same)[:1] for same in several])
-        found["preprocessing_largest_difference"] = float(np.abs(outputs - expected).max())
-        found["preprocessing_correlation"] = _correlation(outputs, expected)
+        found |= _differences(outputs, expected, "preprocessing_")
         passed = passed and found["preprocessing_correlation"] >= PREPROCESSING_CORRELATION
-    seconds, runs = _latency(runner, inputs[0])
+    batch = runner.metadata.taken(images)[np.arange(size) % len(images)]
+    seconds = _seconds(lambda: runner.run(batch))
     return found | {
-        "bound": bound,
-        "passed": bool(passed),
-        "latency_ms": 1000 * seconds,
-        "latency_runs": runs,
+        "passed": passed,
+        "latency_ms": 1000 * float(np.median(seconds)),
+        "latency_runs": len(seconds),
         "latency_batch": size,
         "threads": runner.threads,
     }
 
 
-def table(found):
-    """What `export` found, to print."""
-    lines = {"size": f"{found['bytes'] / 1e6:.2f} MB"}
-    if "xnnpack_partitions" in found:
-        lines["XNNPACK partitions"] = found["xnnpack_partitions"]
-    if "opset" in found:
-        lines["ONNX opset"] = found["opset"]
-    if "passed" in found:
-        threads = f"{found['threads']} thread(s), " if found["threads"] else ""
-        lines |= {
-            "images": found["images"],
-            "largest difference": f"{found['largest_difference']:.2e}",
-            "mean difference": f"{found['mean_difference']:.2e}",
-            "correlation": f"{found['correlation']:.6f}",
-            "top-1 agreement": f"{found['top1_agreement']:.1%}",
-            "expected": f"{found['bound']}: {'kept' if found['passed'] else 'BROKEN'}",
-            "latency": f"{found['latency_ms']:.2f} ms (batch {found['latency_batch']}, "
-            f"{threads}median of {found['latency_runs']})",
-        }
-    if "preprocessing_correlation" in found:
-        lines["whole images"] = (
-            f"largest difference {found['preprocessing_largest_difference']:.2e}, correlation "
-            f"{found['preprocessing_correlation']:.6f}"
-        )
-    return "\n".join(f"  {name:20}{value}" for name, value in lines.items())
+def table(found: dict[str, Any]) -> str:
+    """What `export` found, to print: a line each."""
+    return "\n".join(
+        f"  {name.replace('_', ' '):34}{f'{value:.6g}' if isinstance(value, float) else value}"
+        for name, value in found.items()
+        if value is not None
+    )
 
 
-def bundled_images():
+def bundled_images() -> np.ndarray:
     """16 test images of Fashion-MNIST (Zalando SE, MIT licence), uint8 (16, 28, 28)."""
     from PIL import Image
 
-    with resources.files(__package__).joinpath("images.png").open("rb") as file:
+    with resources.files("keras_t2t.exporting").joinpath("images.png").open("rb") as file:
         sheet = np.asarray(Image.open(file))
     return sheet.reshape(4, 28, 4, 28).transpose(0, 2, 1, 3).reshape(16, 28, 28)
 
 
-def bundled_inputs(input_shape, preprocessing):
-    """The bundled images as a model takes them: float32 (16, height, width, channels)."""
-    height, width, channels = input_shape
-    if preprocessing is not None and channels in (1, 3):
-        return np.stack([preprocessing(image) for image in bundled_images()])
-    grey = Preprocessing(height, width, mean=(0.0,), std=(1.0,), crop_fraction=None)
-    return np.stack([grey(image) for image in bundled_images()]).repeat(channels, axis=-1)
+def bundled_inputs(shape, preprocessing: Preprocessing | None) -> np.ndarray:
+    """The bundled images as a model takes them.
+
+    Args:
+        shape: (height, width, channels).
+        preprocessing: The model's, or `None`: then values are in 0..1.
+
+    Returns:
+        float32 array (16, height, width, channels).
+    """
+    height, width, channels = shape
+    if preprocessing is None or channels not in (1, 3):
+        preprocessing = Preprocessing(height, width, mean=(0.0,), std=(1.0,), crop_fraction=None)
+    images = np.stack([preprocessing(image) for image in bundled_images()])
+    return images.repeat(channels // images.shape[-1], axis=-1)
 
 
-def size_of(path):
+def size_of(path) -> int:
     """The bytes of a file, or of all files in a folder."""
     files = path.rglob("*") if path.is_dir() else [path]
     return sum(file.stat().st_size for file in files if file.is_file())
@@ -142,20 +128,26 @@ def _photo(image, channels):
     return np.repeat(large[..., None], channels, axis=-1)
 
 
-def _correlation(found, expected):
+def _differences(outputs, expected, prefix=""):
+    """The largest difference and the correlation of two arrays, by name."""
     with np.errstate(invalid="ignore", divide="ignore"):
-        value = np.corrcoef(found.ravel(), expected.ravel())[0, 1]
-    # Constant outputs have none.
-    return float(value) if np.isfinite(value) else float(np.allclose(found, expected))
+        correlation = np.corrcoef(outputs.ravel(), expected.ravel())[0, 1]
+    if not np.isfinite(correlation):  # Constant outputs have none.
+        correlation = np.allclose(outputs, expected)
+    largest = np.abs(outputs - expected).max()
+    return {
+        f"{prefix}largest_difference": float(largest),
+        f"{prefix}correlation": float(correlation),
+    }
 
 
-def _latency(runner, batch):
-    """Median seconds of a run, and how many runs."""
+def _seconds(run):
+    """The seconds of each of some runs, after one that is not timed."""
     times = []
-    runner.run(batch)
+    run()
     start = time.perf_counter()
     while len(times) < TIMED_RUNS and time.perf_counter() - start < TIMED_SECONDS:
         before = time.perf_counter()
-        runner.run(batch)
+        run()
         times.append(time.perf_counter() - before)
-    return float(np.median(times)), len(times)
+    return times

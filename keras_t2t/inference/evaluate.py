@@ -4,10 +4,12 @@ import time
 
 import numpy as np
 
+from keras_t2t.inference.predictor import Predictor
+from keras_t2t.progress import progress
 from keras_t2t.validation import positive_int
 
 
-def evaluate(predictor, data, batch_size=64):
+def evaluate(predictor: Predictor, data, batch_size: int = 64) -> dict[str, float]:
     """Top-1 and top-5 accuracy on the validation images of a data set.
 
     Args:
@@ -30,19 +32,16 @@ def evaluate(predictor, data, batch_size=64):
     from keras_t2t.data.pipeline import evaluation_batches
     from keras_t2t.data.sources import open_source
 
-    if predictor.preprocessing is None:
-        raise ValueError(
-            f"model {predictor.metadata.name!r}: expected one that says how images are prepared. "
-            "T2TViT(..., preprocessing=...) puts that in."
-        )
+    preprocessing = predictor.known_preprocessing()
     source = open_source(data, "validation")
     classes = len(predictor.classes)
     outputs = outputs_of(source, predictor)
     predictor.batch_size = positive_int(batch_size, "batch_size")
     right = np.zeros(min(5, classes))
     images, seconds = 0, 0.0
+    batches = evaluation_batches(source, preprocessing, batch_size)
     with naming_bad_images():
-        for batch, labels in evaluation_batches(source, predictor.preprocessing, batch_size):
+        for batch, labels in progress(batches, -(-len(source) // batch_size), "batches"):
             batch, labels = batch.numpy(), outputs[labels.numpy()]
             start = time.perf_counter()
             scores = predictor.scores(batch)
@@ -56,12 +55,19 @@ def evaluate(predictor, data, batch_size=64):
     return found | {"images": images, "images_per_second": images / seconds}
 
 
-def outputs_of(source, predictor):
+def outputs_of(source, predictor: Predictor) -> np.ndarray:
     """The output of the model that stands for each class of the data.
 
     Where both name their classes, those of one name (or of one ImageNet id) belong together. As
     many classes of which some have no name that the model knows belong together in their order, if
     that is the order of the others.
+
+    Args:
+        source: A source of `keras_t2t.data`.
+        predictor: The `Predictor` of the model.
+
+    Returns:
+        Int array (classes of the data,).
 
     Raises:
         ValueError: If the model does not know some of the classes.
@@ -75,10 +81,11 @@ def outputs_of(source, predictor):
                 f"of {source.name}"
             )
         return same
-    # The id of a class that has none of its own is its place.
-    ids = {key: place for place, (key, _) in enumerate(predictor.classes) if key != str(place)}
-    named = {name: place for place, (_, name) in enumerate(predictor.classes) if name != str(place)}
-    places = named | ids
+    places = {}
+    for column in (1, 0):  # an id goes before a name
+        for place, entry in enumerate(predictor.classes):
+            if entry[column] != str(place):  # which stands for the lack of one
+                places[entry[column]] = place
     unknown = [name for name in names if name not in places]
     if not unknown:
         return np.array([places[name] for name in names])

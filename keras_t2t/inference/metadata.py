@@ -2,6 +2,9 @@
 
 import dataclasses
 import json
+from collections.abc import Sequence
+
+import numpy as np
 
 from keras_t2t.class_names import class_names
 from keras_t2t.preprocessing import Preprocessing
@@ -10,6 +13,8 @@ from keras_t2t.preprocessing import Preprocessing
 # a property of an ONNX model.
 NAME = "keras_t2t.json"
 LABELS_NAME = "labels.txt"
+Classes = tuple[tuple[str, str], ...]
+Labels = str | Sequence[str] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,15 +34,15 @@ class Metadata:
     output: str = "outputs"
     pixels: bool = False
     preprocessing: Preprocessing | None = None
-    classes: tuple[tuple[str, str], ...] | None = None
+    classes: Classes | None = None
     precision: str = "float32"
 
-    def to_json(self):
+    def to_json(self) -> str:
         """The metadata as a JSON text."""
         return json.dumps({"keras_t2t": 1, **dataclasses.asdict(self)}, indent=1) + "\n"
 
     @classmethod
-    def from_json(cls, text, path):
+    def from_json(cls, text: str, path) -> "Metadata":
         """The metadata in a text that `to_json` wrote.
 
         Raises:
@@ -55,12 +60,21 @@ class Metadata:
         except (ValueError, TypeError, KeyError, AttributeError) as error:
             raise ValueError(f"{path}: its metadata, {NAME}, cannot be read ({error})") from None
 
-    def labels(self):
-        """The class names, one a line."""
-        return "".join(f"{name}\n" for _, name in self.classes)
+    def files(self) -> dict[str, str]:
+        """The texts that are packed into a model file, by name: the metadata and the labels."""
+        labels = "".join(f"{name}\n" for _, name in self.classes or ())
+        return {NAME: self.to_json()} | ({LABELS_NAME: labels} if labels else {})
+
+    def taken(self, images: np.ndarray) -> np.ndarray:
+        """Prepared images as the file takes them: in uint8 what they were made of, if `pixels`."""
+        if not (self.pixels and self.preprocessing):
+            return images
+        mean = np.asarray(self.preprocessing.mean, "float32")
+        std = np.asarray(self.preprocessing.std, "float32")
+        return np.clip(np.round((images * std + mean) * 255.0), 0, 255).astype("uint8")
 
 
-def classes_of(labels, count, name):
+def classes_of(labels: Labels, count: int, name: str) -> Classes | None:
     """The classes of a model.
 
     Args:
@@ -74,11 +88,9 @@ def classes_of(labels, count, name):
     Raises:
         ValueError: If there is another number of labels, or their list is unknown.
     """
-    if labels is None:
-        if count != 1000:
-            return None
-        labels = "imagenet"
-    classes = tuple(class_names(labels))
+    if labels is None and count != 1000:
+        return None
+    classes = tuple(class_names("imagenet" if labels is None else labels))
     if len(classes) != count:
         raise ValueError(
             f"labels: expected {count}, one for each output of model {name!r}, got {len(classes)}"

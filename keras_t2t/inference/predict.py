@@ -1,39 +1,23 @@
 """Class predictions for image files."""
 
-import glob
 import os
-from pathlib import Path
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
+from keras_t2t.class_names import most_probable
+from keras_t2t.inference.metadata import Labels
 from keras_t2t.inference.predictor import Predictor
-
-IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
-
-
-def find_images(sources):
-    """Lists the image files behind files, folders and glob patterns.
-
-    Args:
-        sources: Paths. A folder stands for the files in it and its subfolders that have one of
-            `IMAGE_SUFFIXES`; in a pattern, such as `"photos/*.jpg"`, `**` stands for any folders.
-
-    Returns:
-        (images, problems): the paths, in the order of `sources`, and one line for each source
-        that brings none.
-    """
-    images, problems = [], []
-    for source in map(os.fspath, sources):
-        # The name of a file may hold the characters of a pattern.
-        matches = [source] if os.path.exists(source) else sorted(glob.glob(source, recursive=True))
-        found = [path for match in matches for path in _files(match)]
-        images += found
-        if not found:
-            problems.append(f"{source}: {'holds no images' if matches else 'no such file'}")
-    return images, problems
+from keras_t2t.inference.runners import Source
 
 
-def predict_images(model, images, top=5, labels=None, batch_size=16):
+def predict_images(
+    model: Predictor | Source,
+    images: Sequence[str | os.PathLike],
+    top: int = 5,
+    labels: Labels = None,
+    batch_size: int = 16,
+) -> Iterator[dict]:
     """Classifies image files, prepared as the model's weights ask.
 
     Args:
@@ -54,33 +38,20 @@ def predict_images(model, images, top=5, labels=None, batch_size=16):
             of classes than there are labels.
     """
     predictor = model if isinstance(model, Predictor) else Predictor(model, labels)
-    if predictor.preprocessing is None:
-        raise ValueError(
-            f"model {predictor.metadata.name!r}: expected one PreprocessedImages layer, which "
-            "tells how images are prepared, got none. T2TViT(..., preprocessing=...) puts one in."
-        )
+    preprocessing = predictor.known_preprocessing()
     for start in range(0, len(images), batch_size):
         results, pixels = [], []
         for path in images[start : start + batch_size]:
             results.append({"image": os.fspath(path)})
             try:
-                pixels.append(predictor.preprocessing(path))
+                pixels.append(preprocessing(path))
             except ValueError as error:
                 results[-1]["error"] = str(error)
         rows = iter(predictor.predict(np.stack(pixels)) if pixels else ())
         for result in results:
             if "error" not in result:
-                row = next(rows)
-                best = np.argsort(-row, kind="stable")[:top]
-                named = [(*predictor.classes[index], float(row[index])) for index in best]
                 result["predictions"] = [
-                    dict(zip(("class", "name", "probability"), line, strict=True)) for line in named
+                    {"class": key, "name": name, "probability": probability}
+                    for key, name, probability in most_probable(next(rows), predictor.classes, top)
                 ]
             yield result
-
-
-def _files(path):
-    if not os.path.isdir(path):
-        return [path]
-    files = (file for file in Path(path).rglob("*") if file.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted(map(str, files))

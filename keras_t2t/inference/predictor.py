@@ -2,8 +2,10 @@
 
 import numpy as np
 
-from keras_t2t.inference.metadata import classes_of
-from keras_t2t.inference.runners import open_runner
+from keras_t2t.inference.images import check_images
+from keras_t2t.inference.metadata import Labels, classes_of
+from keras_t2t.inference.runners import Source, open_runner
+from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.validation import positive_int
 
 
@@ -38,10 +40,14 @@ class Predictor:
         ImportError: If the file's runtime is not installed.
     """
 
-    def __init__(self, source, labels=None, batch_size=16, threads=None):
+    def __init__(
+        self,
+        source: Source,
+        labels: Labels = None,
+        batch_size: int = 16,
+        threads: int | None = None,
+    ):
         self.batch_size = positive_int(batch_size, "batch_size")
-        if threads is not None:
-            positive_int(threads, "threads")
         self._runner = runner = open_runner(source, threads)
         self.metadata, self.input_shape = runner.metadata, runner.input_shape
         self.preprocessing = self.metadata.preprocessing
@@ -55,7 +61,7 @@ class Predictor:
         classes = classes or classes_of(labels, count, self.metadata.name)
         self.classes = list(classes or ((str(i), str(i)) for i in range(count)))
 
-    def predict(self, images):
+    def predict(self, images) -> np.ndarray:
         """The probabilities of all classes; what the model gives, if that is neither probabilities
         nor known to be logits (a sigmoid's answers, or a file that does not say).
 
@@ -74,85 +80,26 @@ class Predictor:
         scores = self.scores(images)
         return softmax(scores) if self.metadata.output == "logits" else scores
 
-    def scores(self, images):
+    def scores(self, images) -> np.ndarray:
         """What the model itself gives: `predict` without the softmax behind logits."""
         check_images(images)
-        size = self.input_shape[0] or self.batch_size
-        found = [np.zeros((0, len(self.classes)), "float32")]
-        for start in range(0, len(images), size):
-            chosen = prepared(
-                images[start : start + size], self.preprocessing, self.input_shape[1:]
-            )
-            for batch in batches(chosen, self.metadata, self.input_shape[0] or len(chosen)):
-                found.append(self._runner.run(batch)[: len(chosen)])
-        return np.concatenate(found)
+        return self._runner.scores(images, self.batch_size)
 
+    def known_preprocessing(self) -> Preprocessing:
+        """`preprocessing`, where it has to be known.
 
-def check_images(images, name="images"):
-    """Raises a ValueError unless these are several images, as `Predictor.predict` takes them."""
-    if isinstance(images, np.ndarray):
-        if images.dtype.kind in "biuf" and images.ndim != 4:
+        Raises:
+            ValueError: If it is not.
+        """
+        if self.preprocessing is None:
             raise ValueError(
-                f"{name}: expected shape (n, rows, columns, channels), got {images.shape}"
+                f"model {self.metadata.name!r}: expected one PreprocessedImages layer, which tells "
+                "how images are prepared, got none. T2TViT(..., preprocessing=...) puts one in."
             )
-    elif not isinstance(images, (list, tuple)):
-        raise ValueError(
-            f"{name}: expected a list of paths, Pillow images or uint8 arrays, or an array, "
-            f"got {images!r:.100}"
-        )
+        return self.preprocessing
 
 
-def batches(images, metadata, size):
-    """Batches of one size as a model file takes them, the last filled up with its last image.
-
-    Args:
-        images: float32 array (n, height, width, channels), prepared.
-        metadata: The file's `Metadata`.
-        size: Int.
-    """
-    if metadata.pixels:
-        images = to_pixels(images, metadata.preprocessing)
-    for start in range(0, len(images), size):
-        yield images[np.minimum(np.arange(start, start + size), len(images) - 1)]
-
-
-def prepared(images, preprocessing, input_shape):
-    """Images as a model takes them.
-
-    Args:
-        images: As `Predictor.predict` takes them.
-        preprocessing: A `Preprocessing`, or `None` if it is not known.
-        input_shape: Tuple (height, width, channels).
-
-    Returns:
-        float32 array (n, height, width, channels).
-
-    Raises:
-        ValueError: As `Predictor.predict`.
-    """
-    if isinstance(images, np.ndarray) and images.dtype.kind == "f":
-        if images.shape[1:] != tuple(input_shape):
-            raise ValueError(
-                f"images: expected shape (n, {', '.join(map(str, input_shape))}), "
-                f"got {images.shape}"
-            )
-        return images.astype("float32")
-    if preprocessing is None:
-        raise ValueError(
-            "images: the model does not say how they are prepared, for which it needs a "
-            "PreprocessedImages layer. Pass a float array (n, height, width, channels) that is "
-            "prepared, or build the model with T2TViT(..., preprocessing=...)"
-        )
-    return np.stack([preprocessing(image) for image in images])
-
-
-def to_pixels(images, preprocessing):
-    """The uint8 pixels that `preprocessing.normalize` made these images of."""
-    mean, std = np.float32(preprocessing.mean), np.float32(preprocessing.std)
-    return np.clip(np.round((images * std + mean) * 255.0), 0, 255).astype("uint8")
-
-
-def softmax(logits):
+def softmax(logits: np.ndarray) -> np.ndarray:
     """Probabilities, over the last axis."""
     scores = np.exp(logits - logits.max(axis=-1, keepdims=True))
     return scores / scores.sum(axis=-1, keepdims=True)

@@ -1,19 +1,25 @@
 """Model files of every format behind one call: a batch of images in, scores out."""
 
+import contextlib
 import io
 import os
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 
 import keras
 import numpy as np
 
+from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import NAME, Metadata
 from keras_t2t.preprocessing_layer import carried_preprocessing
-from keras_t2t.rewrite import output_of
+from keras_t2t.rewrite import fuse, output_of
+from keras_t2t.validation import positive_int
+
+Source = keras.Model | str | os.PathLike
 
 
-def open_runner(source, threads=None):
+def open_runner(source: Source, threads: int | None = None) -> "Runner":
     """The runner of a model.
 
     Args:
@@ -23,15 +29,13 @@ def open_runner(source, threads=None):
             each CPU core that this process may use. The others compute with Keras' and
             TensorFlow's own.
 
-    Returns:
-        An object with `metadata`, `input_shape` (the batch `None` if any is taken), `outputs` (how
-        many for each image), `threads` (`None` where the framework chooses) and `run(batch)`.
-
     Raises:
         FileNotFoundError: If there is no such file.
-        ValueError: If the file is of another kind, damaged, or no model of one image.
+        ValueError: If the file is of another kind, damaged, or no model of one image; or `threads`
+            is no positive int.
         ImportError: If the runtime is not installed.
     """
+    threads = cores() if threads is None else positive_int(threads, "threads")
     if isinstance(source, keras.Model):
         return KerasRunner(source)
     path = Path(source).expanduser()
@@ -43,99 +47,149 @@ def open_runner(source, threads=None):
         from keras_t2t.weights.keras_files import read_model
 
         return KerasRunner(read_model(path))
-    kinds = {".tflite": LiteRTRunner, ".onnx": OnnxRunner}
-    kind = kinds.get(path.suffix.lower())
-    if kind is not None:
-        return kind(path, threads or cores())
-    raise ValueError(
-        f"{path}: expected a .keras, .tflite or .onnx file or the folder of a SavedModel"
-    )
-
-
-def cores():
-    """How many CPU cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-
-
-class KerasRunner:
-    """A `keras.Model` on whatever backend."""
-
-    threads = None
-
-    def __init__(self, model):
-        self.model = model
-        self.metadata = Metadata(
-            model.name, output_of(model), preprocessing=carried_preprocessing(model)
+    kind = {".tflite": LiteRTRunner, ".onnx": OnnxRunner}.get(path.suffix.lower())
+    if kind is None:
+        raise ValueError(
+            f"{path}: expected a .keras, .tflite or .onnx file or the folder of a SavedModel"
         )
-        self.input_shape, self.outputs = _shapes(model.input_shape, model.output_shape, model.name)
+    return kind(path, threads)
+
+
+def cores() -> int:
+    """How many CPU cores this process may use."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def image_shapes(name, inputs, outputs) -> tuple[tuple, tuple]:
+    """The input's shape (batch, height, width, channels) of a model, and that of an image's scores.
+
+    Args:
+        name: What errors call the model.
+        inputs: The shapes of its inputs; the batch and other open sizes in any spelling.
+        outputs: The shapes of its outputs.
+
+    Returns:
+        (input shape, scores' shape): tuples, with `None` for an open size.
+
+    Raises:
+        ValueError: If it has not one input and one output of such shapes.
+    """
+    match [_sizes(shape) for shape in inputs], [_sizes(shape) for shape in outputs]:
+        case [(_, int(), int(), int()) as image], [(_, *scores)] if scores:
+            return image, tuple(scores)
+        case found:
+            raise ValueError(
+                f"{name}: expected one input (batch, height, width, channels) of known size and "
+                f"one output (batch, ...), got {found[0]} and {found[1]}"
+            )
+
+
+def graph_shapes(model: keras.Model) -> tuple[list, list]:
+    """The shapes of a model's inputs and of its outputs; none where it has no graph."""
+    inputs, outputs = getattr(model, "inputs", None) or (), getattr(model, "outputs", None) or ()
+    return [part.shape for part in inputs], [part.shape for part in outputs]
+
+
+class Runner:
+    """A model that takes images and gives scores.
+
+    Attributes:
+        metadata: The `Metadata` of the model.
+        input_shape: (batch, height, width, channels), the batch `None` if any is taken.
+        outputs: The shape of an image's scores.
+        threads: How many it computes with; `None` where the framework chooses.
+        run_photos: Function from uint8 images of any size to their scores; `None` but for a
+            SavedModel with preprocessing inside.
+    """
+
+    threads: int | None = None
+    run_photos: Callable[[np.ndarray], np.ndarray] | None = None
+
+    def __init__(self, metadata: Metadata, name: str | Path, inputs, outputs):
+        self.metadata = metadata
+        self.input_shape, self.outputs = image_shapes(name, inputs, outputs)
+
+    def run(self, batch: np.ndarray) -> np.ndarray:
+        """The scores of a batch as the model takes it, in float32."""
+        raise NotImplementedError
+
+    def scores(self, images, batch_size: int) -> np.ndarray:
+        """The scores of images as `Predictor.predict` takes them, so many at a time.
+
+        A model of a fixed batch runs at its own, the last one filled up with its last image.
+        """
+        fixed, *shape = self.input_shape
+        size, found = fixed or batch_size, [np.zeros((0, *self.outputs), "float32")]
+        for start in range(0, len(images), size):
+            some = prepared(images[start : start + size], self.metadata.preprocessing, shape)
+            filled = np.minimum(np.arange(fixed or len(some)), len(some) - 1)
+            found.append(self.run(self.metadata.taken(some)[filled])[: len(some)])
+        return np.concatenate(found)
+
+
+class KerasRunner(Runner):
+    """A `keras.Model` on whatever backend, fused or, for comparisons, as it is."""
+
+    def __init__(self, model: keras.Model, fused: bool = True):
+        preprocessing = carried_preprocessing(model)
+        metadata = Metadata(model.name, output_of(model), preprocessing=preprocessing)
+        super().__init__(metadata, model.name, *graph_shapes(model))
+        self.model = fuse(model) if fused else model
 
     def run(self, batch):
         return np.asarray(self.model.predict_on_batch(batch), "float32")
 
 
-class SavedModelRunner:
+class SavedModelRunner(Runner):
     """A SavedModel, run by TensorFlow without Keras."""
-
-    threads = None
 
     def __init__(self, path):
         import tensorflow as tf
 
         if not (path / "saved_model.pb").is_file():
             raise ValueError(f"{path}: expected the folder of a SavedModel, with saved_model.pb")
-        try:
+        with _reading(path, "SavedModel"):
             self.model = tf.saved_model.load(str(path))
-            signatures = self.model.signatures
+            whole = self.model.signatures["serving_default"]
             # What takes whole images takes prepared ones too.
-            self.signature = signatures.get("prepared_images") or signatures["serving_default"]
-            self.photos = signatures["serving_default"] if "prepared_images" in signatures else None
-            _, inputs = self.signature.structured_input_signature
-            ((self.input_name, image),) = inputs.items()
+            self.signature = self.model.signatures.get("prepared_images", whole)
+            ((self.input_name, image),) = self.signature.structured_input_signature[1].items()
             ((self.output_name, scores),) = self.signature.structured_outputs.items()
-        except Exception as error:  # whatever TensorFlow's reader meets
-            raise ValueError(f"{path}: cannot be read as a SavedModel ({_line(error)})") from None
+            shapes = [tuple(image.shape)], [tuple(scores.shape)]
         described = path / "assets" / NAME
-        self.metadata = (
-            Metadata.from_json(described.read_text(encoding="utf-8"), path)
-            if described.is_file()
-            else Metadata(path.name, _kind(self.output_name))
-        )
-        self.input_shape, self.outputs = _shapes(image.shape, scores.shape, path)
+        text = described.read_text(encoding="utf-8") if described.is_file() else None
+        super().__init__(_metadata(text, path, self.output_name), path, *shapes)
+        if whole is not self.signature:
+            self.run_photos = lambda photos: whole(images=photos)[self.output_name].numpy()
 
     def run(self, batch):
         return self.signature(**{self.input_name: batch})[self.output_name].numpy()
 
-    def run_photos(self, photos):
-        """Scores of uint8 images of any size; only with preprocessing inside."""
-        return self.photos(images=photos)[self.output_name].numpy()
 
-
-class LiteRTRunner:
+class LiteRTRunner(Runner):
     """A `.tflite` file, run by LiteRT on the CPU."""
 
     def __init__(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
-        content, self.threads = path.read_bytes(), threads
-        try:
+        content, self.threads, text = path.read_bytes(), threads, None
+        with _reading(path, "LiteRT model"):
             # Bytes are checked before they are used; of a file LiteRT believes what it says.
             self.interpreter = Interpreter(model_content=content, num_threads=threads)
             self.interpreter.allocate_tensors()
-        except (ValueError, RuntimeError) as error:
-            raise ValueError(f"{path}: is not a complete LiteRT model ({_line(error)})") from None
+            if NAME.encode() in content:  # The model itself names what is in the zip behind it.
+                with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                    text = packed.read(NAME).decode("utf-8")
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(f"{path}: expected a model of one input and one output")
+        shapes = ([part["shape_signature"] for part in parts] for parts in (inputs, outputs))
+        super().__init__(_metadata(text, path), path, *shapes)
         (self.input,), (self.output,) = inputs, outputs
-        self.metadata = _packed_metadata(content, path) or Metadata(path.stem)
-        shape = (self.input["shape_signature"], self.output["shape_signature"])
-        self.input_shape, self.outputs = _shapes(*shape, path)
 
     def run(self, batch):
         if len(batch) != self.input["shape"][0]:
-            shape = (len(batch), *self.input_shape[1:])
-            self.interpreter.resize_tensor_input(self.input["index"], shape)
+            self.interpreter.resize_tensor_input(self.input["index"], batch.shape)
             self.interpreter.allocate_tensors()
             (self.input,) = self.interpreter.get_input_details()
         if self.input["dtype"] == np.int8:
@@ -150,74 +204,48 @@ class LiteRTRunner:
         return scores.astype("float32")
 
 
-class OnnxRunner:
+class OnnxRunner(Runner):
     """An `.onnx` file, run by ONNX Runtime on the CPU."""
 
     def __init__(self, path, threads):
         import onnxruntime
 
-        self.threads = threads
-        options = onnxruntime.SessionOptions()
+        self.threads, options = threads, onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
-        try:
+        with _reading(path, "ONNX model"):
             self.session = onnxruntime.InferenceSession(
                 path, options, providers=["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's exceptions have no class of their own
-            raise ValueError(f"{path}: is not a complete ONNX model ({_line(error)})") from None
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
-        if len(inputs) != 1 or len(outputs) != 1:
-            raise ValueError(f"{path}: expected a model of one input and one output")
+        text = self.session.get_modelmeta().custom_metadata_map.get(NAME)
+        shapes = ([part.shape for part in parts] for parts in (inputs, outputs))
+        super().__init__(_metadata(text, path, outputs[0].name), path, *shapes)
         self.input_name = inputs[0].name
-        described = self.session.get_modelmeta().custom_metadata_map.get(NAME)
-        self.metadata = (
-            Metadata.from_json(described, path)
-            if described
-            else Metadata(path.stem, _kind(outputs[0].name))
-        )
-        shapes = [
-            [size if isinstance(size, int) else None for size in tensor.shape]
-            for tensor in (inputs[0], outputs[0])
-        ]
-        self.input_shape, self.outputs = _shapes(*shapes, path)
 
     def run(self, batch):
         (scores,) = self.session.run(None, {self.input_name: batch})
-        return scores.astype("float32")
+        return np.asarray(scores, "float32")
 
 
-def _packed_metadata(content, path):
-    """What is packed into a LiteRT model, in the way of LiteRT's associated files: a zip behind."""
-    if NAME.encode() not in content:  # which the model itself names, before the zip
-        return None
+@contextlib.contextmanager
+def _reading(path, kind):
+    """Says of whatever a reader meets that the file is not complete."""
     try:
-        with zipfile.ZipFile(io.BytesIO(content)) as packed:
-            text = packed.read(NAME).decode("utf-8")
-    except (zipfile.BadZipFile, KeyError) as error:
-        raise ValueError(f"{path}: is not a complete LiteRT model ({_line(error)})") from None
-    return Metadata.from_json(text, path)
+        yield
+    except Exception as error:  # Those of ONNX Runtime and TensorFlow share no class.
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(f"{path}: is not a complete {kind} ({reason})") from None
 
 
-def _kind(output_name):
-    return output_name if output_name in ("logits", "probabilities") else "outputs"
+def _metadata(text, path, output=""):
+    """What a file says about itself; if it says nothing, what its name and its output's tell."""
+    if text:
+        return Metadata.from_json(text, path)
+    name = path.name if path.is_dir() else path.stem
+    return Metadata(name, output if output in ("logits", "probabilities") else "outputs")
 
 
-def _shapes(inputs, outputs, name):
-    """The input's shape with `None` for an open batch, and the outputs for each image."""
-    inputs, outputs = (
-        tuple(None if size in (None, -1) else int(size) for size in shape)
-        if isinstance(shape, (tuple, list, np.ndarray)) or hasattr(shape, "as_list")
-        else ()
-        for shape in (inputs, outputs)
-    )
-    if len(inputs) != 4 or None in inputs[1:] or len(outputs) < 2:
-        raise ValueError(
-            f"{name}: expected one input (batch, height, width, channels) of known size and one "
-            f"output (batch, ...), got {inputs} and {outputs}"
-        )
-    return inputs, outputs[1:]
-
-
-def _line(error):
-    return " ".join(str(error).split())[:200]
+def _sizes(shape):
+    """A shape with `None` for open sizes, which are spelt None, -1 or as a name."""
+    return tuple(int(n) if isinstance(n, (int, np.integer)) and n >= 0 else None for n in shape)

@@ -1,10 +1,11 @@
 """ONNX files, run by ONNX Runtime."""
 
+import keras
 import numpy as np
 import pytest
 
 import keras_t2t
-from tests.exporting.trained import inputs, photos, trained_model
+from tests.exporting.trained import SHAPE, inputs, photos, trained_model, with_weights
 
 pytestmark = pytest.mark.tensorflow
 onnx = pytest.importorskip("onnx")
@@ -32,6 +33,36 @@ def test_smaller_precisions(precision, tmp_path):
     assert found["correlation"] > 0.999
     # In float32 the weights alone would take four bytes each.
     assert found["bytes"] < 0.8 * 4 * model.count_params()
+
+
+def convolutional_model():
+    x = keras.Input(SHAPE)
+    y = keras.layers.Conv2D(8, 3, activation="relu")(x)
+    y = keras.layers.DepthwiseConv2D(3)(y)
+    return with_weights(keras.Model(x, keras.layers.Dense(5)(keras.layers.Flatten()(y))))
+
+
+@pytest.mark.parametrize("make", [trained_model, convolutional_model])
+def test_int8_products_saturate_on_no_processor(make, tmp_path):
+    """Read off the file, because most processors of today would not show it.
+
+    x86 without VNNI multiplies unsigned inputs, up to 255, with signed weights and adds two
+    products in 16 bits, with saturation.
+    """
+    model, path = make(), tmp_path / "model.onnx"
+    keras_t2t.export(model, path, precision="dynamic_int8", verify=False, verbose=False)
+    graph = onnx.load(path).graph
+    arrays = {array.name: onnx.numpy_helper.to_array(array) for array in graph.initializer}
+    kinds = ("MatMulInteger", "ConvInteger")
+    weights = [arrays.get(node.input[1]) for node in graph.node if node.op_type in kinds]
+    linear = [layer for layer in model.layers if isinstance(layer, keras.layers.Dense)]
+    assert len(weights) > len(linear) > 0
+    for weight in weights:
+        assert weight is not None, "products of two inputs"
+        if weight.dtype == np.int8:
+            assert 2 * 255 * np.abs(weight.astype(int)).max() < 2**15
+        else:
+            assert weight.dtype == np.uint8
 
 
 def test_pixels_in(tmp_path):

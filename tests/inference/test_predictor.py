@@ -136,6 +136,19 @@ def test_no_classifier():
             keras_t2t.Predictor(keras.Model(x, outputs))
 
 
+def test_no_graph_from_one_image():
+    class Subclassed(keras.Model):
+        def call(self, images):
+            return keras.ops.mean(images, axis=(1, 2))
+
+    subclassed = Subclassed(name="subclassed")
+    subclassed(np.zeros((1, 4, 4, 3), "float32"))
+    two = keras.Input((4, 4, 3)), keras.Input((4, 4, 3))
+    for model in (subclassed, keras.Model(two, keras.layers.Add()(two))):
+        with pytest.raises(ValueError, match=f"^{model.name}: expected one input \\(batch, height"):
+            keras_t2t.Predictor(model)
+
+
 @tensorflow
 @pytest.mark.parametrize("name", ["model.keras", "model.tflite", "model.onnx", "saved"])
 def test_damaged_files(name, files, tmp_path):
