@@ -1,6 +1,9 @@
 """The published training augmentation, as numbers."""
 
 import dataclasses
+import math
+
+from keras_t2t.validation import fields
 
 INTERPOLATIONS = ("bilinear", "bicubic", "random")
 
@@ -57,38 +60,22 @@ class Augmentation:
     label_smoothing: float = 0.1
 
     def __post_init__(self):
-        # YAML holds lists.
-        for name in ("crop_area", "crop_ratio", "erasing_area", "erasing_ratio"):
-            bounds = getattr(self, name)
-            if name == "crop_area" and bounds is None:
-                continue
-            top = 1 if name.endswith("area") else float("inf")
-            if len(bounds) != 2 or not 0 < bounds[0] <= bounds[1] <= top:
-                raise ValueError(
-                    f"{name}: expected two rising numbers above 0"
-                    f"{' and up to 1' if top == 1 else ''}, got {bounds}"
-                )
-            object.__setattr__(self, name, tuple(bounds))
-        for name in (
-            "flip",
-            "randaugment_probability",
-            "erasing",
-            "mix_probability",
-            "switch_probability",
-            "label_smoothing",
-        ):
-            if not 0 <= getattr(self, name) <= 1:
-                raise ValueError(f"{name}: expected a number in 0..1, got {getattr(self, name)!r}")
-        for name in ("randaugment_magnitude", "randaugment_std", "mixup", "cutmix"):
-            if not getattr(self, name) >= 0:
-                raise ValueError(f"{name}: expected at least 0, got {getattr(self, name)!r}")
-        for name in ("padding", "randaugment_draws"):
-            if not isinstance(getattr(self, name), int) or getattr(self, name) < 0:
-                raise ValueError(
-                    f"{name}: expected an int of at least 0, got {getattr(self, name)!r}"
-                )
-        if self.interpolation not in INTERPOLATIONS:
-            raise ValueError(
-                f"interpolation: expected one of {', '.join(INTERPOLATIONS)}, "
-                f"got {self.interpolation!r}"
-            )
+        areas = ("erasing_area",) if self.crop_area is None else ("crop_area", "erasing_area")
+        ratios = ("crop_ratio", "erasing_ratio")
+        fields(self, "two rising numbers above 0 and up to 1", _rising(1), *areas)
+        fields(self, "two rising numbers above 0", _rising(math.inf), *ratios)
+        for name in (*areas, *ratios):  # YAML holds lists
+            object.__setattr__(self, name, tuple(getattr(self, name)))
+        shares = ("mix_probability", "switch_probability", "label_smoothing")
+        shares = ("flip", "randaugment_probability", "erasing", *shares)
+        fields(self, "a number in 0..1", lambda value: 0 <= value <= 1, *shares)
+        strengths = ("randaugment_magnitude", "randaugment_std", "mixup", "cutmix")
+        fields(self, "at least 0", lambda value: value >= 0, *strengths)
+        counts = ("padding", "randaugment_draws")
+        fields(self, "an int of at least 0", lambda n: isinstance(n, int) and n >= 0, *counts)
+        kinds = f"one of {', '.join(INTERPOLATIONS)}"
+        fields(self, kinds, lambda value: value in INTERPOLATIONS, "interpolation")
+
+
+def _rising(top):
+    return lambda bounds: len(bounds) == 2 and 0 < bounds[0] <= bounds[1] <= top

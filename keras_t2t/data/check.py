@@ -1,16 +1,19 @@
 """Finds what is wrong with an image folder before hours are spent on it."""
 
+import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import tensorflow as tf
 
 from keras_t2t.data import decoding
 from keras_t2t.data.python_calls import python_call
-from keras_t2t.data.sources import SPLITS, SUFFIXES, image_files, split_folder, subfolders
+from keras_t2t.data.sources import SPLITS, SUFFIXES, split_folder, subfolders
+from keras_t2t.image_files import files_below
 
 
-def check_data(folder):
+def check_data(folder: str | os.PathLike) -> tuple[int, Iterator[str]]:
     """Looks for unreadable files, empty classes and classes that only one split has.
 
     Every file is decoded twice, by TensorFlow as in training and by Pillow as in evaluation.
@@ -20,7 +23,7 @@ def check_data(folder):
 
     Returns:
         (images, problems): the number of image files, and an iterator of strings, one for each
-        problem, which are found as they are asked for.
+        problem, which are found while it is read.
 
     Raises:
         FileNotFoundError: If there is no such folder.
@@ -33,13 +36,15 @@ def check_data(folder):
     if not splits:
         raise ValueError(f"{folder}: expected a folder with train/ and val/ or validation/")
     files = {
-        split: {name: image_files(split / name) for name in subfolders(split)} for split in splits
+        split: {name: files_below(split / name, SUFFIXES) for name in subfolders(split)}
+        for split in splits
     }
     paths = [path for classes in files.values() for names in classes.values() for path in names]
-    return len(paths), _problems(folder, files, paths)
+    return len(paths), itertools.chain(_misplaced(folder, files), _undecodable(paths))
 
 
-def _problems(folder, files, paths):
+def _misplaced(folder, files):
+    """What the folders lack, of `files` {split: {class: paths}}."""
     if len(files) < len(SPLITS):
         has_train = split_folder(folder, "train")
         yield f"{folder}: holds no {'val/ or validation/' if has_train else 'train/'}"
@@ -49,15 +54,9 @@ def _problems(folder, files, paths):
         for name, found in classes.items():
             if not found:
                 yield f"{split / name}: holds no image ({' '.join(SUFFIXES)})"
-    if len(files) == 2:
-        (first, one), (second, other) = files.items()
-        for here, there, missing in (
-            (first, second, sorted(set(one) - set(other))),
-            (second, first, sorted(set(other) - set(one))),
-        ):
-            for name in missing:
-                yield f"{there / name}: missing, but a class of {here}"
-    yield from _undecodable(paths)
+    for here, there in itertools.permutations(files, 2):
+        for name in sorted(set(files[here]) - set(files[there])):
+            yield f"{there / name}: missing, but a class of {here}"
 
 
 def _undecodable(paths):
@@ -66,19 +65,13 @@ def _undecodable(paths):
             return tf.shape(decoding.decode(tf.io.read_file(path), 3))
 
         _, good = decoding.attempt_all(decoded_shape, 1, (3,), tf.int32)
-        return path, python_call(_reason, [path, good[0]], tf.string)
+        return path, python_call(reason, [path, good[0]], tf.string)
+
+    def reason(path, decoded):
+        return decoding.reason(os.fsdecode(path), decoded).encode()
 
     checked = tf.data.Dataset.from_tensor_slices(tf.constant(paths, tf.string))
     checked = checked.map(check, num_parallel_calls=tf.data.AUTOTUNE)
-    for path, reason in checked.prefetch(64).as_numpy_iterator():
-        if reason:
-            yield f"{path.decode(errors='replace')}: {reason.decode()}"
-
-
-def _reason(path, good):
-    """Why an image is bad, as bytes; none if it is not."""
-    try:
-        decoding.load_any(os.fsdecode(path))
-    except ValueError as error:
-        return str(error).encode()
-    return b"" if good else b"TensorFlow cannot decode it"
+    for path, problem in checked.prefetch(64).as_numpy_iterator():
+        if problem:
+            yield f"{path.decode(errors='replace')}: {problem.decode()}"

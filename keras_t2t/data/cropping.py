@@ -34,8 +34,7 @@ def random_box(shape, seed, area, ratio):
     found = tf.reduce_any(fits)
     box = tf.where(found, tf.stack([heights[attempt], widths[attempt]]), central)
     free = shape - box
-    drawn = tf.cast(draws[2:, attempt] * tf.cast(free + 1, tf.float32), tf.int32)
-    corner = tf.where(found, tf.minimum(drawn, free), free // 2)
+    corner = tf.where(found, place(draws[2:, attempt], free), free // 2)
     return tf.concat([corner, box], 0)
 
 
@@ -49,6 +48,11 @@ def rectangles(whole, area_draws, ratio_draws, area, ratio, height_up):
     root = tf.exp((low + ratio_draws * (high - low)) * height_up / 2)
     side = tf.sqrt(areas)
     return round_to_int(side * root), round_to_int(side / root)
+
+
+def place(draw, free):
+    """An integer in 0..free, all equally likely, from a float in [0, 1)."""
+    return tf.minimum(tf.cast(draw * tf.cast(free + 1, tf.float32), tf.int32), free)
 
 
 def round_to_int(values):

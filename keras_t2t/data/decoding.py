@@ -4,9 +4,11 @@ import contextlib
 import io
 import logging
 import re
+from collections.abc import Callable
 
 import numpy as np
 import tensorflow as tf
+from PIL import ExifTags, Image
 
 from keras_t2t.data.python_calls import python_call
 from keras_t2t.image_files import load_image
@@ -41,12 +43,12 @@ def naming_bad_images():
         raise
 
 
-def in_a_line(error):
-    """What an `OpError` tells, without the places in the graph."""
+def in_a_line(error) -> str:
+    """The message of an `OpError` in one line, without the places in the graph."""
     return re.sub(r"{{.*?}} *| *\[(\[|Op:).*", "", " ".join((error.message or "").split()))
 
 
-def decode(image, channels, choose_box=None):
+def decode(image, channels: int, choose_box: Callable | None = None):
     """Decodes an image, or only a box of it.
 
     Args:
@@ -72,7 +74,7 @@ def decode(image, channels, choose_box=None):
     return tf.ensure_shape(pixels, (None, None, channels))
 
 
-def attempt_all(function, number, shape, dtype):
+def attempt_all(function: Callable, number: int, shape: tuple, dtype):
     """Calls a function several times, where a call may fail.
 
     Args:
@@ -102,7 +104,7 @@ def attempt_all(function, number, shape, dtype):
     return tf.ensure_shape(values, (number, *shape)), good
 
 
-def note(source, name, reason, skip):
+def note(source, name: str, reason: str, skip: bool) -> None:
     """Notes an image that cannot be decoded in `source.skipped`, or raises an error that names it.
 
     Args:
@@ -122,7 +124,7 @@ def note(source, name, reason, skip):
         logger.warning("skipped %s: %s", name, reason)
 
 
-def load_any(image):
+def load_any(image: str | bytes) -> Image.Image:
     """`load_image` of a path, str, or of the content of a file, bytes.
 
     Raises:
@@ -135,32 +137,39 @@ def load_any(image):
         raise ValueError(str(error).removeprefix(f"{file}: ")) from error
 
 
-def reason(image):
-    """Why an image, as `load_any` takes it, cannot be decoded."""
+def reason(image: str | bytes, decoded: bool = False) -> str:
+    """Why an image, as `load_any` takes it, cannot be decoded; empty if Pillow can and `decoded`.
+
+    Args:
+        image: As `load_any` takes it.
+        decoded: Bool, whether TensorFlow decoded it.
+    """
     try:
         load_any(image)
     except ValueError as error:
         return str(error)
-    return "TensorFlow cannot decode it"
+    return "" if decoded else "TensorFlow cannot decode it"
 
 
-def with_channels(pixels, channels):
+def with_channels(pixels, channels: int):
     """1 channel as 3, 3 as 1 with Pillow's weights; others are left as they are."""
     if pixels.shape[-1] == channels:
         return pixels
     if (pixels.shape[-1], channels) == (1, 3):
         return tf.repeat(pixels, 3, axis=-1)
     if (pixels.shape[-1], channels) == (3, 1):
-        return tf.cast(grey(pixels), tf.uint8)
+        return grey(pixels)
     raise ValueError(
         f"images: expected {channels} channels, as the model takes, got {pixels.shape[-1]}"
     )
 
 
 def grey(pixels):
-    """uint8 (..., 3) to int32 (..., 1), weighted and rounded as Pillow does."""
+    """uint8 (..., 3 or 1) to uint8 (..., 1), weighted and rounded as Pillow does."""
+    if pixels.shape[-1] == 1:
+        return pixels
     red, green, blue = tf.split(tf.cast(pixels, tf.int32), 3, axis=-1)
-    return (red * 19595 + green * 38470 + blue * 7471 + 2**15) // 2**16
+    return tf.cast((red * 19595 + green * 38470 + blue * 7471 + 2**15) // 2**16, tf.uint8)
 
 
 def _decode_jpeg(image, channels, choose_box):
@@ -200,8 +209,6 @@ def _is_turned(image):
     """Whether the EXIF block of a JPEG file says that the image has to be turned or mirrored."""
 
     def turned(image):
-        from PIL import ExifTags, Image
-
         with Image.open(io.BytesIO(image)) as opened:
             return opened.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 

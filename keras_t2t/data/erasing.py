@@ -2,9 +2,7 @@
 
 import tensorflow as tf
 
-from keras_t2t.data.cropping import rectangles
-
-ATTEMPTS = 10
+from keras_t2t.data.cropping import ATTEMPTS, place, rectangles
 
 
 def random_erasing(image, seed, augmentation):
@@ -35,8 +33,8 @@ def random_erasing(image, seed, augmentation):
     fits = (heights < height) & (widths < width)
     attempt = tf.argmax(fits)
     rows, columns = heights[attempt], widths[attempt]
-    top = _place(draws[2, attempt], height - rows)
-    left = _place(draws[3, attempt], width - columns)
+    top = place(draws[2, attempt], height - rows)
+    left = place(draws[3, attempt], width - columns)
 
     def erased():
         noise = tf.random.stateless_normal(tf.stack([rows, columns, channels]), seeds[1])
@@ -46,8 +44,3 @@ def random_erasing(image, seed, augmentation):
 
     wanted = tf.random.stateless_uniform((), seeds[2]) < augmentation.erasing
     return tf.cond(wanted & tf.reduce_any(fits), erased, lambda: image)
-
-
-def _place(draw, free):
-    """An integer in 0..free, all equally likely, from a float in [0, 1)."""
-    return tf.minimum(tf.cast(draw * tf.cast(free + 1, tf.float32), tf.int32), free)

@@ -1,34 +1,39 @@
 """Batches for training and evaluation: `tf.data`, whatever the Keras backend."""
 
+import functools
 import os
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from keras_t2t.data import decoding
+from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.cropping import padded_crop, random_box, random_flip, resize
 from keras_t2t.data.erasing import random_erasing
 from keras_t2t.data.mixing import mix
 from keras_t2t.data.python_calls import python_call
 from keras_t2t.data.randaugment import rand_augment
-from keras_t2t.data.sources import FileSource, IndexedSource, shuffled_index
+from keras_t2t.data.source import FileSource, IndexedSource, Source, StreamSource, shuffled_index
+from keras_t2t.preprocessing import Preprocessing
 
 BAD_IMAGES = ("error", "skip")
 GROUP = 8
+fold_in: Any = tf.random.fold_in  # TensorFlow's annotation knows no tensors
 
 
 def training_batches(
-    source,
-    augmentation,
-    batch_size,
-    seed,
-    start_step=0,
+    source: Source,
+    augmentation: Augmentation,
+    batch_size: int,
+    seed: int,
+    start_step: int = 0,
     *,
-    preprocessing,
-    shard=(0, 1),
-    devices=1,
-    bad_images="error",
-):
+    preprocessing: Preprocessing,
+    shard: tuple[int, int] = (0, 1),
+    devices: int = 1,
+    bad_images: str = "error",
+) -> tf.data.Dataset:
     """Endless augmented batches, a pure function of seed, epoch and step.
 
     An epoch is `len(source) // batch_size` steps; what remains of its order is dropped. Within an
@@ -94,7 +99,7 @@ def training_batches(
     @tf.autograph.experimental.do_not_convert
     def prepare(epochs, positions, images, labels, names):
         def prepared(place):
-            seed = tf.random.fold_in(tf.stack([base, epochs[place]]), positions[place])
+            seed = fold_in(tf.stack([base, epochs[place]]), positions[place])
             return augmented(images[place], seed, augmentation, preprocessing)
 
         if images.dtype == tf.string:
@@ -112,10 +117,10 @@ def training_batches(
         if skip:
             images, labels = _replaced(images, labels, good)
         size = own // devices
-        batch_seed = tf.random.fold_in(tf.stack([base, epochs[0]]), tf.constant(-1, tf.int64))
+        batch_seed = fold_in(tf.stack([base, epochs[0]]), tf.constant(-1, tf.int64))
         mixed = []
         for part in (slice(start, start + size) for start in range(0, own, size)):
-            part_seed = tf.random.fold_in(batch_seed, positions[part.start] // size)
+            part_seed = fold_in(batch_seed, positions[part.start] // size)
             mixed.append(
                 mix(images[part], labels[part], source.num_classes, part_seed, augmentation)
             )
@@ -137,7 +142,14 @@ def training_batches(
     )
 
 
-def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_images="error"):
+def evaluation_batches(
+    source: Source,
+    preprocessing: Preprocessing,
+    batch_size: int,
+    *,
+    shard: tuple[int, int] = (0, 1),
+    bad_images: str = "error",
+) -> tf.data.Dataset:
     """Batches in the source's order, prepared as `preprocessing` does; the last may be smaller.
 
     Args:
@@ -179,11 +191,12 @@ def evaluation_batches(source, preprocessing, batch_size, *, shard=(0, 1), bad_i
         read = source.locate if files else source.read
         examples = tf.data.Dataset.range(shard[0], len(source), shard[1]).map(read)
     else:
+        assert isinstance(source, StreamSource)
         examples = source.stream(shard=shard)
     return (
         examples.map(prepare, num_parallel_calls=tf.data.AUTOTUNE)
-        .filter(lambda image, label, good: good)
-        .map(lambda image, label, good: (image, label))
+        .filter(lambda *example: example[2])
+        .map(lambda *example: example[:2])
         .batch(batch_size)
         .prefetch(tf.data.AUTOTUNE)
     )
@@ -217,12 +230,10 @@ def random_view(image, seed, augmentation, preprocessing):
     """uint8 (height, width, channels): a random crop of an image, resized."""
     seeds = tf.unstack(tf.random.split(seed, 3))
     height, width, channels = size = _size(preprocessing)
-
-    def choose_box(shape):
-        return random_box(shape, seeds[0], augmentation.crop_area, augmentation.crop_ratio)
-
-    if augmentation.crop_area is None:
-        choose_box = None
+    choose_box = None
+    if augmentation.crop_area is not None:
+        area, ratio = augmentation.crop_area, augmentation.crop_ratio
+        choose_box = functools.partial(random_box, seed=seeds[0], area=area, ratio=ratio)
     pixels = decoding.decode(image, channels, choose_box)
     bicubic = tf.constant(augmentation.interpolation == "bicubic")
     if augmentation.interpolation == "random":

@@ -1,8 +1,10 @@
 """Python functions inside `tf.data`, which calls them from threads of its own."""
 
 import atexit
+import collections
 import threading
 import time
+from collections.abc import Callable
 
 import tensorflow as tf
 
@@ -10,27 +12,10 @@ QUIET_SECONDS = 0.25
 LONGEST_WAIT_SECONDS = 60
 
 
-class _Calls:
-    """Counts the calls that have begun, and those that are under way."""
-
-    def __init__(self):
-        self.lock = threading.Lock()
-        self.begun = self.under_way = 0
-
-    def __enter__(self):
-        with self.lock:
-            self.begun += 1
-            self.under_way += 1
-
-    def __exit__(self, *error):
-        with self.lock:
-            self.under_way -= 1
+_lock, _calls = threading.Lock(), collections.Counter()
 
 
-_calls = _Calls()
-
-
-def python_call(function, inputs, dtypes, stateful=True):
+def python_call(function: Callable, inputs: list, dtypes, stateful: bool = True):
     """`tf.numpy_function` in a process that can end while an iterator still lives.
 
     A data set that is iterated over fills its buffers ahead of whoever reads it, also when nobody
@@ -49,16 +34,24 @@ def python_call(function, inputs, dtypes, stateful=True):
     """
 
     def counted(*arrays):
-        with _calls:
+        _count("begun")
+        try:
             return function(*arrays)
+        finally:
+            _count("ended")
 
     return tf.numpy_function(counted, inputs, dtypes, stateful=stateful)
+
+
+def _count(what):
+    with _lock:
+        _calls[what] += 1
 
 
 @atexit.register
 def _wait_until_quiet():
     end = time.monotonic() + LONGEST_WAIT_SECONDS
     seen = 0
-    while (_calls.under_way or _calls.begun != seen) and time.monotonic() < end:
-        seen = _calls.begun
+    while (_calls["ended"] < _calls["begun"] or _calls["begun"] != seen) and time.monotonic() < end:
+        seen = _calls["begun"]
         time.sleep(QUIET_SECONDS)

@@ -1,5 +1,6 @@
 """RandAugment with timm's 15 operations (`rand-m9-mstd0.5-inc1`), as Pillow computes them."""
 
+import functools
 import math
 
 import numpy as np
@@ -28,27 +29,18 @@ def rand_augment(image, seed, augmentation, fill):
     draws = augmentation.randaugment_draws
     seeds = tf.random.split(seed, 2)
     uniform = tf.random.stateless_uniform((draws, 3), seeds[0])
-    magnitudes = tf.random.stateless_normal((draws,), seeds[1], dtype=tf.float64)
-    magnitudes *= augmentation.randaugment_std
-    magnitudes += augmentation.randaugment_magnitude
+    mean, deviation = augmentation.randaugment_magnitude, augmentation.randaugment_std
+    magnitudes = tf.random.stateless_normal((draws,), seeds[1], mean, deviation, tf.float64)
     levels = tf.clip_by_value(magnitudes / MAX_MAGNITUDE, 0, 1)
     for draw in range(draws):
         chosen = tf.cast(uniform[draw, 0] * len(OPERATIONS), tf.int32)
-        chosen = tf.where(
-            uniform[draw, 1] < augmentation.randaugment_probability, chosen, len(OPERATIONS)
-        )
+        applied = uniform[draw, 1] < augmentation.randaugment_probability
+        chosen = tf.where(applied, chosen, len(OPERATIONS))
         strength = tf.where(uniform[draw, 2] < 0.5, -levels[draw], levels[draw])
-        image = _apply(image, chosen, strength, fill)
+        branches = [functools.partial(operate, image, strength, fill) for operate in OPERATIONS]
+        result = tf.switch_case(chosen, [*branches, lambda image=image: image])
+        image = tf.ensure_shape(result, image.shape)
     return image
-
-
-def _apply(image, chosen, strength, fill):
-    branches = [
-        lambda operation=operation: operation(image, strength, fill)
-        for operation in OPERATIONS.values()
-    ]
-    result = tf.switch_case(chosen, [*branches, lambda: image])
-    return tf.ensure_shape(result, image.shape)
 
 
 def auto_contrast(image, strength, fill):
@@ -114,13 +106,13 @@ def solarize_add(image, strength, fill):
 
 def color(image, strength, fill):
     """Blends with its grey version."""
-    return _blend(image, tf.cast(_grey(image), tf.float32), strength)
+    return _blend(image, tf.cast(grey(image), tf.float32), strength)
 
 
 def contrast(image, strength, fill):
     """Blends with its mean grey."""
     # A sum of integers: exact, as Pillow's.
-    total = tf.reduce_sum(tf.cast(_grey(image), tf.int64))
+    total = tf.reduce_sum(tf.cast(grey(image), tf.int64))
     size = tf.size(image[..., 0], tf.int64)
     mean = (2 * total + size) // (2 * size)
     return _blend(image, tf.cast(mean, tf.float32), strength)
@@ -164,27 +156,10 @@ def translate_y(image, strength, fill):
 
 # timm's order. Each takes (image, strength, fill). Strength is the magnitude of 10, negated for one
 # half of the draws, and a float64: what comes out whole at timm does so here.
-OPERATIONS = {
-    "AutoContrast": auto_contrast,
-    "Equalize": equalize,
-    "Invert": invert,
-    "Rotate": rotate,
-    "Posterize": posterize,
-    "Solarize": solarize,
-    "SolarizeAdd": solarize_add,
-    "Color": color,
-    "Contrast": contrast,
-    "Brightness": brightness,
-    "Sharpness": sharpness,
-    "ShearX": shear_x,
-    "ShearY": shear_y,
-    "TranslateX": translate_x,
-    "TranslateY": translate_y,
-}
-
-
-def _grey(image):
-    return grey(image) if image.shape[-1] == 3 else tf.cast(image, tf.int32)
+OPERATIONS = [
+    *(auto_contrast, equalize, invert, rotate, posterize, solarize, solarize_add),
+    *(color, contrast, brightness, sharpness, shear_x, shear_y, translate_x, translate_y),
+]
 
 
 def _blend(image, other, strength):

@@ -4,13 +4,22 @@ import textwrap
 
 import numpy as np
 
+from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.decoding import naming_bad_images
 from keras_t2t.data.pipeline import training_batches
+from keras_t2t.data.source import Source
+from keras_t2t.preprocessing import Preprocessing
 
 LABELS = 2
 
 
-def show_batch(source, augmentation, preprocessing, images=32, seed=0):
+def show_batch(
+    source: Source,
+    augmentation: Augmentation,
+    preprocessing: Preprocessing,
+    images: int = 32,
+    seed: int = 0,
+):
     """Draws the first batch of a training with its labels.
 
     Args:
@@ -18,8 +27,7 @@ def show_batch(source, augmentation, preprocessing, images=32, seed=0):
         images: Int, size of the batch, default 32.
 
     Returns:
-        A Matplotlib figure. Under each image stand the one or two classes that it is of, and their
-        shares.
+        A Matplotlib figure. Below each image are its one or two classes, with their shares.
 
     Raises:
         ValueError: As `training_batches`; a `BadImageError` if an image cannot be decoded.

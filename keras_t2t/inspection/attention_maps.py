@@ -1,5 +1,9 @@
-"""Which tokens look at which: attention of every block, rollout, and the class token's view."""
+"""Which tokens attend to which: in every block, by rollout, and from the class token."""
 
+import functools
+from collections.abc import Mapping, Sequence
+
+import keras
 import numpy as np
 from keras import ops
 
@@ -8,21 +12,26 @@ from keras_t2t.layers import PerformerAttention
 from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
 
 
-def attention_maps(model, images, layers=None, queries=None):
+def attention_maps(
+    model: keras.Model,
+    images: np.ndarray,
+    layers: Sequence[str] | None = None,
+    queries: Sequence[tuple[float, float]] | str | None = None,
+) -> dict[str, np.ndarray]:
     """The attention of the encoder and of the T2T blocks, as the model computes it.
 
     The inputs of the blocks are read off the model's own graph, and the blocks' own layers then say
     how they attend; the model is neither changed nor rebuilt. The Performer never computes an
-    attention; its rows are those that its random features imply.
+    attention matrix; shown is the one that its random features imply.
 
     Args:
         model: A model that `T2TViT` built, or one loaded.
         images: Array `(batch, height, width, channels)`, as the model takes (normalised).
         layers: Names of T2T and encoder blocks. `None`, the default, means all.
-        queries: For the T2T blocks, the places in the image whose tokens' attention is wanted: a
-            sequence of (row, column), each a fraction of the image in [0, 1). Or `"all"`, every
-            token; for a Performer at 224 px that is a matrix of 3136 x 3136 for each image. `None`,
-            the default, means the centre for a Performer and every token for a Transformer.
+        queries: Where in the image the query tokens of the T2T blocks are: a sequence of (row,
+            column), each a fraction of the image in [0, 1). Or `"all"` tokens, which for a
+            Performer at 224 px is a matrix of 3136 x 3136 for each image. `None`, the default,
+            means the centre for a Performer and all for a Transformer.
 
     Returns:
         Dict from the name of a block to its float32 NumPy array: `(batch, heads, tokens, tokens)`
@@ -30,8 +39,8 @@ def attention_maps(model, images, layers=None, queries=None):
         whose tokens run along the rows of their grid. Each row sums to 1.
 
     Raises:
-        ValueError: If the model is no T2T-ViT, a layer is no block with attention, `queries` lie
-            outside the image, or the images do not fit the model.
+        ValueError: If the model is no T2T-ViT, a layer is not a block with attention, a query
+            lies outside the image, or the images do not fit the model.
     """
     stages = {block.name: block for block in t2t_blocks(model)}
     blocks = stages | {block.name: block for block in encoder_blocks(model)}
@@ -44,15 +53,15 @@ def attention_maps(model, images, layers=None, queries=None):
     for name in names:
         block, tokens, indices = blocks[name], inputs[name], None
         if name in stages:
-            indices = _indices(queries, block)
+            indices = _query_indices(queries, block)
             tokens = ops.reshape(tokens, (len(images), -1, tokens.shape[-1]))
         weights = block.attention.attention_weights(block.norm1(tokens), indices)
         maps[name] = to_numpy(weights)
     return maps
 
 
-def _indices(queries, block):
-    """The tokens at `queries` in the grid of a T2T block; None for all."""
+def _query_indices(queries, block):
+    """The indices of the tokens at `queries` in the grid of a T2T block; `None` for all."""
     if queries is None:
         queries = ((0.5, 0.5),) if isinstance(block.attention, PerformerAttention) else "all"
     if isinstance(queries, str) and queries == "all":
@@ -60,7 +69,7 @@ def _indices(queries, block):
     try:
         places = np.asarray(queries, "float64")
     except (TypeError, ValueError):
-        places = np.empty(0)
+        places = np.empty((0, 0))
     if places.ndim != 2 or places.shape[1] != 2 or not ((places >= 0) & (places < 1)).all():
         raise ValueError(
             'queries: expected "all" or (row, column) pairs of fractions in [0, 1), '
@@ -70,8 +79,8 @@ def _indices(queries, block):
     return (places * (rows, columns)).astype(int) @ (columns, 1)
 
 
-def attention_rollout(maps):
-    """How much of each token reaches each other through all encoder blocks.
+def attention_rollout(maps: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> np.ndarray:
+    """How much each token contributes to each other through all encoder blocks.
 
     With `A` the mean over heads of a block's attention, and half of what passes going through its
     residual connection as in the paper, the product of `(A + I) / 2` over the blocks.
@@ -88,14 +97,12 @@ def attention_rollout(maps):
 
     Source: Abnar and Zuidema, "Quantifying Attention Flow in Transformers", 2020, section 3.
     """
-    rollout = None
-    for attention in _of_encoder(maps):
-        mixing = (attention.mean(axis=1, dtype="float64") + np.eye(attention.shape[-1])) / 2
-        rollout = mixing if rollout is None else mixing @ rollout
-    return rollout.astype("float32")
+    means = [attention.mean(axis=1, dtype="float64") for attention in _of_encoder(maps)]
+    mixings = [(mean + np.eye(mean.shape[-1])) / 2 for mean in means]
+    return functools.reduce(lambda rollout, mixing: mixing @ rollout, mixings).astype("float32")
 
 
-def class_token_attention(maps):
+def class_token_attention(maps: Mapping[str, np.ndarray] | Sequence[np.ndarray]) -> np.ndarray:
     """The class token's attention to the patch tokens in the last encoder block.
 
     Args:
@@ -111,8 +118,8 @@ def class_token_attention(maps):
     return _of_encoder(maps)[-1][:, :, 0, 1:]
 
 
-def on_grid(model, values):
-    """Puts values for each patch token of the encoder where the tokens are in the image.
+def on_grid(model: keras.Model, values: np.ndarray) -> np.ndarray:
+    """Arranges one value for each patch token of the encoder as the patches lie in the image.
 
     Args:
         model: A model that `T2TViT` built.

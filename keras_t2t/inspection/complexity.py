@@ -2,12 +2,16 @@
 
 import dataclasses
 import math
+from collections.abc import Iterator
 
 import keras
 
-from keras_t2t.inspection.mac_rules import layer_macs
+from keras_t2t.inspection.matrix_products import Product, matrix_products
 from keras_t2t.inspection.text import text_table
-from keras_t2t.models.variants import create, list_variants
+from keras_t2t.models.variants import list_variants
+from keras_t2t.zoo import create
+
+COUNTS = ("parameters", "trainable_parameters", "dense_macs", "macs")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,44 +37,30 @@ class LayerComplexity:
 
 @dataclasses.dataclass(frozen=True)
 class Complexity:
-    """The counts of a model; the definition is at `keras_t2t.inspection.mac_rules`.
+    """The counts of a model; `keras_t2t.inspection.matrix_products` defines them.
 
     Attributes:
         name: str, the model's name.
         input_shape: tuple, `(height, width, channels)`.
         layers: tuple of `LayerComplexity`, in the order of the graph.
+        parameters: int, fixed positions and random features included, as published.
+        trainable_parameters: int, those that train.
+        dense_macs: int, multiply-accumulates of linear layers and convolutions, for one image.
+        macs: int, those and the attention's.
     """
 
     name: str
     input_shape: tuple
-    layers: tuple
+    layers: tuple[LayerComplexity, ...]
+    parameters: int
+    trainable_parameters: int
+    dense_macs: int
+    macs: int
 
-    @property
-    def parameters(self):
-        """All parameters, the fixed positions and random features included, as published."""
-        return sum(layer.parameters for layer in self.layers)
-
-    @property
-    def trainable_parameters(self):
-        """The parameters that train."""
-        return sum(layer.trainable_parameters for layer in self.layers)
-
-    @property
-    def dense_macs(self):
-        """Multiply-accumulates of linear layers and convolutions, for one image."""
-        return sum(layer.dense_macs for layer in self.layers)
-
-    @property
-    def macs(self):
-        """Multiply-accumulates, the attention's matrix products included, for one image."""
-        return sum(layer.macs for layer in self.layers)
-
-    def table(self):
+    def table(self) -> str:
         """The layers that have parameters or MACs, and the total, as text."""
         rows = [layer for layer in self.layers if layer.parameters or layer.macs]
-        total = LayerComplexity(
-            "total", (), self.parameters, self.trainable_parameters, self.dense_macs, self.macs
-        )
+        rows.append(LayerComplexity("total", (), *(getattr(self, count) for count in COUNTS)))
         return text_table(
             [
                 {
@@ -81,17 +71,19 @@ class Complexity:
                     "dense MACs": row.dense_macs,
                     "MACs": row.macs,
                 }
-                for row in (*rows, total)
+                for row in rows
             ]
         )
 
 
-def complexity(model_or_name, input_shape=None):
+def complexity(
+    model_or_name: keras.Model | str, input_shape: tuple[int, int, int] | None = None
+) -> Complexity:
     """Counts a model's parameters and multiply-accumulates (MACs).
 
     `dense_macs` are those of linear layers and convolutions; `macs` are those and the attention's
-    matrix products; nothing else counts. The whole definition opens the module
-    `keras_t2t.inspection.mac_rules`.
+    matrix products; nothing else counts. The module `keras_t2t.inspection.matrix_products` opens
+    with the whole definition.
 
     Args:
         model_or_name: A functional `keras.Model`, of this package or of `keras.applications`, or
@@ -104,7 +96,7 @@ def complexity(model_or_name, input_shape=None):
 
     Raises:
         ValueError: If the name is unknown, `input_shape` comes with a model, a shape of the model
-            is open, or a layer is of a kind that cannot be counted.
+            is unknown, or a layer is of a kind that cannot be counted.
     """
     if isinstance(model_or_name, keras.Model):
         if input_shape is not None:
@@ -119,27 +111,26 @@ def complexity(model_or_name, input_shape=None):
             f"model_or_name: expected a keras.Model or one of {', '.join(list_variants())}, "
             f"got {model_or_name!r}"
         )
-    layers = tuple(_count(model))
-    return Complexity(model.name, tuple(model.input_shape[1:]), layers)
+    layers = tuple(_counts(*found) for found in layer_products(model))
+    totals = {count: sum(getattr(layer, count) for layer in layers) for count in COUNTS}
+    return Complexity(model.name, tuple(model.input_shape[1:]), layers, **totals)
 
 
-def _count(model):
+def layer_products(model: keras.Model) -> Iterator[tuple[keras.layers.Layer, list[Product]]]:
+    """The layers of a model and of the models within it, each with its matrix products."""
     for layer in model.layers:
         if isinstance(layer, keras.Model):
-            yield from _count(layer)
-            continue
-        if isinstance(layer, keras.layers.InputLayer):
-            continue
-        dense, attention = layer_macs(layer, getattr(layer.input, "shape", None))
-        yield LayerComplexity(
-            layer.name,
-            tuple(layer.output.shape[1:]),
-            _size(layer.weights),
-            _size(layer.trainable_weights),
-            dense,
-            dense + attention,
-        )
+            yield from layer_products(layer)
+        elif not isinstance(layer, keras.layers.InputLayer):
+            yield layer, matrix_products(layer, getattr(layer.input, "shape", None))
 
 
-def _size(weights):
-    return sum(math.prod(weight.shape) for weight in weights)
+def _counts(layer, products):
+    return LayerComplexity(
+        layer.name,
+        tuple(layer.output.shape[1:]),
+        sum(math.prod(weight.shape) for weight in layer.weights),
+        sum(math.prod(weight.shape) for weight in layer.trainable_weights),
+        sum(product.macs for product in products if product.kind in ("linear", "convolution")),
+        sum(product.macs for product in products),
+    )

@@ -1,6 +1,7 @@
-"""Channels that tell nothing of an image."""
+"""Channels that carry no information about an image."""
 
 import dataclasses
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -19,14 +20,14 @@ class DeadChannels:
             image) or `""` for a channel that is alive.
     """
 
-    kinds: dict
+    kinds: dict[str, np.ndarray]
 
-    def mask(self, layer):
+    def mask(self, layer: str) -> np.ndarray:
         """Bool array (channels,): the dead channels of a layer."""
         return self.kinds[layer] != ""
 
     @property
-    def rows(self):
+    def rows(self) -> list[dict]:
         """A dict for each layer: layer, channels, zero, constant, fixed and, all three, dead."""
         return [
             {"layer": layer, "channels": len(kinds)}
@@ -35,15 +36,15 @@ class DeadChannels:
             for layer, kinds in self.kinds.items()
         ]
 
-    def table(self):
+    def table(self) -> str:
         """The rows as text, with the share of dead channels."""
         return text_table(
             [row | {"share": f"{row['dead'] / row['channels']:.1%}"} for row in self.rows]
         )
 
 
-def dead_channels(maps, tolerance=0.01):
-    """Finds the channels that are all zero, or of no variance over a set of images.
+def dead_channels(maps: Mapping[str, np.ndarray], tolerance: float = 0.01) -> DeadChannels:
+    """Finds the channels that are zero, or do not vary, over a set of images.
 
     No channel of a residual stream is zero or constant to the last digit, so what is small beside
     the layer's stronger channels counts as nothing. Of the standard deviations of all channels over

@@ -1,14 +1,20 @@
 """What each channel of each layer sees."""
 
+from collections.abc import Sequence
+
 import keras
+import numpy as np
 
 from keras_t2t.inspection.graph import evaluate, to_numpy
 from keras_t2t.layers import EncoderBlock, SoftSplit, T2TBlock
 from keras_t2t.models.graph import encoder_blocks, token_grid
+from keras_t2t.models.pyramid import feature_pyramid as feature_pyramid  # of this room in 0.1.0
 
 
-def feature_maps(model, images, layers=None):
-    """What layers make of images, as grids.
+def feature_maps(
+    model: keras.Model, images: np.ndarray, layers: Sequence[str] | None = None
+) -> dict[str, np.ndarray]:
+    """The outputs of layers, as grids.
 
     Tokens are put back where they came from in the image; the class token, which comes from nowhere
     in it, is left out.

@@ -1,21 +1,31 @@
 """Pictures of feature maps and of dead channels."""
 
 import math
+from collections.abc import Mapping
 
 import numpy as np
 
+from keras_t2t.inspection.dead_channels import DeadChannels
 from keras_t2t.inspection.plot_style import BLUE, GREEN, ORANGE, RED, WIDTH, new_figure, rgb, styled
 
 # Colour and hatch of the kinds of dead channels.
 KINDS = {"zero": (BLUE, ""), "constant": (ORANGE, "///"), "fixed": (GREEN, "...")}
+GAP = 0.1  # between the maps of channels, each of which is one unit wide
 
 
 @styled
-def plot_feature_maps(maps, dead=None, index=0, channels=24, columns=12, image=None):
+def plot_feature_maps(
+    maps: Mapping[str, np.ndarray],
+    dead: DeadChannels | None = None,
+    index: int = 0,
+    channels: int = 24,
+    columns: int = 12,
+    image: np.ndarray | None = None,
+):
     """Draws channels of layers side by side, as figure 2 of the paper does.
 
-    Each channel is drawn from black, its smallest value, to white, its largest; a channel of one
-    value is grey. Dead channels have a red, crossed frame.
+    Each channel is scaled from its minimum, black, to its maximum, white; a channel of one value is
+    grey. Dead channels have a red, crossed frame.
 
     Args:
         maps: Dict from the name of a layer to `(batch, rows, columns, channels)`, as `feature_maps`
@@ -43,52 +53,44 @@ def plot_feature_maps(maps, dead=None, index=0, channels=24, columns=12, image=N
     for axis in axes:
         axis.set_axis_off()
     if image is not None:
-        axes[0].imshow(rgb(image), interpolation="nearest")
+        axes[0].imshow(rgb(image))
         axes[0].set_anchor("W")
         axes[0].set_title("image")
     for axis, (layer, value) in zip(axes[-len(maps) :], maps.items(), strict=True):
-        value = np.moveaxis(value[index], -1, 0)[:channels]
-        _draw_channels(axis, value, None if dead is None else dead.mask(layer), columns)
-        height, width, total = maps[layer].shape[1:]
-        title = f"{layer}: {height} x {width}, {len(value)} of {total} channels"
+        height, width, total = value.shape[1:]
+        shown = np.moveaxis(value[index], -1, 0)[:channels]
+        title = f"{layer}: {height} x {width}, {len(shown)} of {total} channels"
+        mask = np.zeros(total, bool)
         if dead is not None:
-            title += f", {int(dead.mask(layer).sum())} dead"
+            mask = dead.mask(layer)
+            title += f", {mask.sum()} dead"
         axis.set_title(title)
+        _draw_channels(axis, shown, mask, columns)
     return figure
 
 
-def _draw_channels(axis, value, dead, columns):
-    """One picture of all channels, cheaper than an axis for each, with frames around the dead."""
+def _draw_channels(axis, maps, dead, columns):
+    """All channels on one axis, cheaper than an axis for each, with frames around the dead."""
     from matplotlib.patches import Rectangle
 
-    low, high = (f(value, axis=(1, 2), keepdims=True) for f in (np.min, np.max))
-    spread = high - low
-    shades = np.where(spread > 0, (value - low) / np.where(spread > 0, spread, 1), 0.5)
-    # Every map is one unit wide, and a tenth of it apart from the next.
-    height, gap = value.shape[1] / value.shape[2], 0.1
+    low, high = maps.min(axis=(1, 2), keepdims=True), maps.max(axis=(1, 2), keepdims=True)
+    shades = np.where(high > low, (maps - low) / np.where(high > low, high - low, 1), 0.5)
+    height = maps.shape[1] / maps.shape[2]
     for place, shade in enumerate(shades):
-        left, top = (place % columns) * (1 + gap), (place // columns) * (height + gap)
+        left, top = (place % columns) * (1 + GAP), (place // columns) * (height + GAP)
         right, bottom = left + 1, top + height
-        axis.imshow(
-            shade,
-            cmap="gray",
-            vmin=0,
-            vmax=1,
-            extent=(left, right, bottom, top),
-            interpolation="nearest",
-        )
-        if dead is not None and dead[place]:
-            axis.add_patch(
-                Rectangle((left, top), 1, height, fill=False, edgecolor=RED, linewidth=2.5)
-            )
+        axis.imshow(shade, cmap="gray", vmin=0, vmax=1, extent=(left, right, bottom, top))
+        if dead[place]:
+            frame = Rectangle((left, top), 1, height, fill=False, edgecolor=RED, linewidth=2.5)
+            axis.add_patch(frame)
             cross = (left, right, math.nan, left, right), (top, bottom, math.nan, bottom, top)
             axis.plot(*cross, color=RED)
-    axis.set_xlim(-gap / 2, columns * (1 + gap) - gap / 2)
-    axis.set_ylim(math.ceil(len(shades) / columns) * (height + gap) - gap / 2, -gap / 2)
+    axis.set_xlim(-GAP / 2, columns * (1 + GAP) - GAP / 2)
+    axis.set_ylim(math.ceil(len(shades) / columns) * (height + GAP) - GAP / 2, -GAP / 2)
 
 
 @styled
-def plot_dead_channels(dead):
+def plot_dead_channels(dead: DeadChannels | Mapping[str, DeadChannels]):
     """Draws the share of dead channels in each layer, one panel for each model.
 
     Args:
@@ -100,29 +102,20 @@ def plot_dead_channels(dead):
     Raises:
         ImportError: If matplotlib is not installed.
     """
-    models = dead if isinstance(dead, dict) else {"": dead}
+    models = dead if isinstance(dead, Mapping) else {"": dead}
     most = max(len(value.rows) for value in models.values())
     figure = new_figure(0.8 + 0.27 * most)
     panels = figure.subplots(1, len(models), sharex=True, squeeze=False)[0]
     for axis, (name, value) in zip(panels, models.items(), strict=True):
-        rows = value.rows
-        places = np.arange(len(rows))
-        left = np.zeros(len(rows))
+        left = np.zeros(len(value.rows))
         for kind, (color, hatch) in KINDS.items():
-            share = np.array([100 * row[kind] / row["channels"] for row in rows])
-            axis.barh(places, share, left=left, color=color, hatch=hatch, label=kind)
+            share = np.array([100 * row[kind] / row["channels"] for row in value.rows])
+            look = {"color": color, "hatch": hatch, "label": kind}
+            axis.barh(range(len(left)), share, left=left, **look)
             left += share
-        for place, row in zip(places, rows, strict=True):
-            axis.annotate(
-                f"{row['dead']} of {row['channels']}",
-                (100 * row["dead"] / row["channels"], place),
-                xytext=(4, 0),
-                textcoords="offset points",
-                va="center",
-                fontsize=8,
-                color="#333333",
-            )
-        axis.set_yticks(places, [row["layer"] for row in rows])
+        counts = [f"{row['dead']} of {row['channels']}" for row in value.rows]
+        axis.bar_label(axis.containers[-1], counts, padding=4, fontsize=8, color="#333333")
+        axis.set_yticks(range(len(left)), [row["layer"] for row in value.rows])
         axis.set_ylim(most - 0.4, -0.6)
         axis.set_xlim(0, None)
         axis.tick_params(left=False)

@@ -5,7 +5,7 @@ import numpy as np
 from keras import ops
 
 
-def evaluate(model, tensors, images):
+def evaluate(model: keras.Model, tensors: dict, images) -> dict:
     """Values of symbolic tensors of a model's graph, in inference mode.
 
     Args:
@@ -31,6 +31,6 @@ def evaluate(model, tensors, images):
     return {name: values[name] for name in tensors}  # the torch backend sorts them
 
 
-def to_numpy(tensor):
+def to_numpy(tensor) -> np.ndarray:
     """The tensor as a float32 NumPy array, whatever its precision."""
-    return ops.convert_to_numpy(tensor).astype("float32")
+    return np.asarray(ops.convert_to_numpy(tensor), "float32")

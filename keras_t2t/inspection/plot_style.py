@@ -1,14 +1,19 @@
 """What all plots share: colours, size, letters."""
 
 import functools
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, which the colour-blind tell apart; markers and hatches differ as well.
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, RED, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
 WIDTH = 10.0  # inches, of every figure
-STYLE = {
+STYLE: dict[Any, Any] = {
     "font.size": 10,
     "axes.titlesize": 10,
     "axes.titlelocation": "left",
@@ -18,10 +23,11 @@ STYLE = {
     "grid.color": "#DDDDDD",
     "legend.frameon": False,
     "figure.facecolor": "white",
+    "image.interpolation": "nearest",
 }
 
 
-def styled(plot):
+def styled(plot: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
     """Lets a plot import matplotlib, an extra, and gives it the common style."""
 
     @functools.wraps(plot)
@@ -38,16 +44,16 @@ def styled(plot):
     return draw
 
 
-def new_figure(height):
+def new_figure(height: float) -> "Figure":
     """A figure of the common width; height in inches."""
+    # Not by pyplot, which would keep it alive and choose a window system.
     from matplotlib.figure import Figure
 
-    # Not from pyplot, which would keep it alive and choose a window system.
     return Figure(figsize=(WIDTH, height), layout="constrained")
 
 
-def rgb(image):
-    """The image as (height, width, 3), whatever it is."""
+def rgb(image) -> np.ndarray:
+    """An image, grey or in colour, as float32 `(height, width, 3)`."""
     image = np.asarray(image, "float32")
     image = image[..., None] if image.ndim == 2 else image
     return np.repeat(image, 3, axis=-1) if image.shape[-1] == 1 else image

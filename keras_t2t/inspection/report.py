@@ -1,12 +1,16 @@
 """One image through one model, in pictures: PNG files and a page that holds them all."""
 
 import base64
+import importlib.resources
 import io
 import json
+import os
+from collections.abc import Callable, Iterable
 from html import escape
 from pathlib import Path
 from string import Template
 
+import keras
 import numpy as np
 from PIL import Image
 
@@ -23,17 +27,24 @@ from keras_t2t.inspection.complexity import complexity
 from keras_t2t.inspection.dead_channels import dead_channels
 from keras_t2t.inspection.feature_maps import feature_maps
 from keras_t2t.inspection.feature_plots import plot_dead_channels, plot_feature_maps
-from keras_t2t.inspection.report_page import PAGE
 from keras_t2t.layers import TokenPooling
 from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
 from keras_t2t.preprocessing_layer import model_preprocessing
 
 PICTURES = ("attention", "rollout", "heads", "stages", "feature_maps", "dead_channels")
-# Where the T2T stages are asked what they look at: the centre and the middle of each quarter.
+FILES = ("report.html", *(f"{name}.png" for name in PICTURES))
+# The query tokens of the T2T stages: at the centre and in the middle of each quarter.
 QUERIES = ((0.5, 0.5), (0.25, 0.25), (0.25, 0.75), (0.75, 0.25), (0.75, 0.75))
 
 
-def visualize(model, images, folder, labels=None, top=5, overwrite=False):
+def visualize(
+    model: keras.Model,
+    images: Iterable[str | os.PathLike],
+    folder: str | os.PathLike,
+    labels=None,
+    top: int = 5,
+    overwrite: bool = False,
+) -> Path:
     """Draws what a model makes of an image, as PNG files and one self-contained HTML page.
 
     Args:
@@ -73,98 +84,85 @@ def visualize(model, images, folder, labels=None, top=5, overwrite=False):
     attention = attention_maps(model, pixels[:1], queries=QUERIES)
     maps = feature_maps(model, pixels)
     dead = dead_channels(maps)
-    figures = _figures(model, shown, attention, maps, dead)
-    contents = {f"{name}.png": _png(figure) for name, figure in figures.items()}
-    contents["report.html"] = _page(
-        model, Path(images[0]), shown, attention, dead, contents, predictions, len(pixels)
-    ).encode()
+    blocks = {block.name: attention[block.name][0].mean(axis=0) for block in encoder_blocks(model)}
+    figures = {
+        **_attention_figures(model, shown, attention, blocks),
+        "feature_maps": plot_feature_maps(maps, dead, channels=12),
+        "dead_channels": plot_dead_channels(dead),
+    }
+    contents = {
+        f"{name}.png": _png(lambda file, figure=figure: figure.savefig(file, dpi=140))
+        for name, figure in figures.items()
+    }
+    cost = complexity(model)
+    height, width, channels = cost.input_shape
+    page = {
+        **dict.fromkeys((f"{name}_png" for name in PICTURES), ""),
+        **{name.replace(".", "_"): _data_address(png) for name, png in contents.items()},
+        "image_png": _data_address(_image_png(shown)),
+        "model": escape(model.name),
+        "image": escape(Path(images[0]).name),
+        "scaling": "pixelated" if width < 100 else "auto",
+        "size": f"{width} x {height}" + (" px, grey" if channels == 1 else " px"),
+        "parameters": f"{cost.parameters / 1e6:.1f} M",
+        "macs": f"{cost.macs / 1e9:.2f} G",
+        "predictions": predictions,
+        "stages_hidden": "" if "stages.png" in contents else "hidden",
+        "counted": "this image alone" if len(images) == 1 else f"{len(images)} images",
+        "dead_table": escape(dead.table()),
+        "cost_table": escape(cost.table()),
+        "explorer": json.dumps(_explorer(model, shown, blocks)),
+    }
+    template = (
+        importlib.resources.files("keras_t2t.inspection").joinpath("report.html").read_text("utf-8")
+    )
+    contents["report.html"] = Template(template).substitute(page).encode()
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in contents.items():
         with replacing(folder / name, overwrite) as temporary:
             temporary.write_bytes(content)
-    for name in _names():
-        if name not in contents:  # of an earlier model
-            (folder / name).unlink(missing_ok=True)
+    for name in set(FILES) - set(contents):  # of an earlier model
+        (folder / name).unlink(missing_ok=True)
     return folder / "report.html"
 
 
-def check_folder(folder, overwrite, name="folder"):
+def check_folder(folder: str | os.PathLike, overwrite: bool, name: str = "folder") -> None:
     """Raises what `visualize` would of its folder; `name` is what they call it."""
     folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{name}: expected a folder, but {there} is a file")
-    for file in _names():
+    for file in FILES:
         refuse_existing(folder / file, overwrite)
 
 
-def _names():
-    return ["report.html", *(f"{name}.png" for name in PICTURES)]
-
-
-def _figures(model, image, attention, maps, dead):
-    rollout = on_grid(model, attention_rollout(attention)[0, 0, 1:])
-    blocks = {
-        block.name.replace("encoder_block_", "block "): on_grid(
-            model, attention[block.name][0, :, 0, 1:].mean(axis=0)
-        )
-        for block in encoder_blocks(model)
+def _attention_figures(model, image, attention, blocks):
+    """The figures of attention by name; `blocks` holds each block's mean over its heads."""
+    heats = {
+        name.replace("encoder_block_", "block "): on_grid(model, mean[0, 1:])
+        for name, mean in blocks.items()
     }
-    last = blocks[list(blocks)[-1]]
-    heads = {
-        f"head {head}": heat
-        for head, heat in enumerate(on_grid(model, class_token_attention(attention)[0]))
+    both = {
+        "rollout": on_grid(model, attention_rollout(attention)[0, 0, 1:]),
+        "last block": list(heats.values())[-1],
     }
+    last = on_grid(model, class_token_attention(attention)[0])
     figures = {
-        "attention": plot_attention(image, blocks),
-        "rollout": plot_attention(image, {"rollout": rollout, "last block": last}, columns=3),
-        "heads": plot_attention(image, heads),
-        "feature_maps": plot_feature_maps(maps, dead, channels=12),
-        "dead_channels": plot_dead_channels(dead),
+        "attention": plot_attention(image, heats),
+        "rollout": plot_attention(image, both, columns=3),
+        "heads": plot_attention(image, {f"head {head}": heat for head, heat in enumerate(last)}),
     }
-    stages = {
-        f"{block.grid[0]} x {block.grid[1]}, query {query}": (place, rows.reshape(block.grid))
-        for block in t2t_blocks(model)
-        for query, (place, rows) in enumerate(
+    stages, marks = {}, {}
+    for block in t2t_blocks(model):
+        rows, columns = block.grid
+        for query, (place, heat) in enumerate(
             zip(QUERIES, attention[block.name][0, 0], strict=True)
-        )
-    }
+        ):
+            title = f"{rows} x {columns}, query {query}"
+            stages[title], marks[title] = heat.reshape(rows, columns), place
     if stages:
-        figures["stages"] = plot_attention(
-            image,
-            {title: heat for title, (_, heat) in stages.items()},
-            marks={title: place for title, (place, _) in stages.items()},
-        )
+        figures["stages"] = plot_attention(image, stages, marks=marks)
     return figures
-
-
-def _page(model, path, image, attention, dead, contents, predictions, count):
-    cost = complexity(model)
-    height, width, channels = cost.input_shape
-    contents = {"image.png": _image_png(image), **contents}
-    pictures = {
-        name.replace(".", "_"): "data:image/png;base64," + base64.b64encode(content).decode()
-        for name, content in contents.items()
-    }
-    images = "this image alone" if count == 1 else f"{count} images"
-    return Template(PAGE).substitute(
-        {name + "_png": "" for name in PICTURES}
-        | pictures
-        | {
-            "model": escape(model.name),
-            "image": escape(path.name),
-            "scaling": "pixelated" if width < 100 else "auto",
-            "size": f"{width} x {height}" + (" px, grey" if channels == 1 else " px"),
-            "parameters": f"{cost.parameters / 1e6:.1f} M",
-            "macs": f"{cost.macs / 1e9:.2f} G",
-            "predictions": predictions,
-            "stages_hidden": "" if "stages.png" in contents else "hidden",
-            "counted": images,
-            "dead_table": escape(dead.table()),
-            "cost_table": escape(cost.table()),
-            "explorer": json.dumps(_explorer(model, image, attention)),
-        }
-    )
 
 
 def _predictions(model, path, labels, top):
@@ -180,29 +178,31 @@ def _predictions(model, path, labels, top):
     )
 
 
-def _explorer(model, image, attention):
+def _explorer(model, image, blocks):
     """What the page's script draws: the image, and each block's attention in a byte a pair."""
-    blocks = encoder_blocks(model)
-    weights = np.stack([attention[block.name][0].mean(axis=0) for block in blocks])
-    weights = weights[..., 1:] / weights[..., 1:].max(axis=-1, keepdims=True)
+    weights = np.stack(list(blocks.values()))[..., 1:]
+    weights = np.round(255 * weights / weights.max(axis=-1, keepdims=True)).astype("uint8")
     rows, columns = token_grid(model)
     return {
-        "blocks": [block.name.replace("encoder_block_", "block ") for block in blocks],
+        "blocks": [name.replace("encoder_block_", "block ") for name in blocks],
         "rows": rows,
         "columns": columns,
         "aspect": image.shape[0] / image.shape[1],
-        "weights": base64.b64encode(np.round(255 * weights).astype("uint8").tobytes()).decode(),
+        "weights": base64.b64encode(weights.tobytes()).decode(),
     }
 
 
-def _png(figure):
-    buffer = io.BytesIO()
-    figure.savefig(buffer, format="png", dpi=140)
-    return buffer.getvalue()
-
-
 def _image_png(image):
-    buffer = io.BytesIO()
     pixels = np.round(255 * image).astype("uint8")
-    Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels).save(buffer, "PNG")
+    pixels = Image.fromarray(pixels[..., 0] if pixels.shape[-1] == 1 else pixels)
+    return _png(lambda file: pixels.save(file, "PNG"))
+
+
+def _png(save: Callable):
+    buffer = io.BytesIO()
+    save(buffer)
     return buffer.getvalue()
+
+
+def _data_address(png):
+    return "data:image/png;base64," + base64.b64encode(png).decode()

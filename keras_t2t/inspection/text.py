@@ -1,7 +1,7 @@
 """Tables for the terminal."""
 
 
-def text_table(rows):
+def text_table(rows: list[dict]) -> str:
     """Aligns rows in columns: text to the left, numbers to the right.
 
     Args:

@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 from PIL import Image
 
-from keras_t2t.data import sources
+from keras_t2t.data import tfds_sources
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.decoding import BadImageError, naming_bad_images
 from keras_t2t.data.pipeline import evaluation_batches, training_batches
@@ -72,8 +72,8 @@ def folder(tmp_path_factory):
 def stream():
     """The bundled Fashion-MNIST subset, read as if it did not fit into memory."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sources, "IN_MEMORY_BYTES", 0)
-        patch.setattr(sources, "SHUFFLE_BUFFER", 300)
+        patch.setattr(tfds_sources, "IN_MEMORY_BYTES", 0)
+        patch.setattr(tfds_sources, "SHUFFLE_BUFFER", 300)
         yield open_source("examples/data/fashion_mnist_subset/1.0.0", "validation")
 
 

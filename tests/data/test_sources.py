@@ -10,12 +10,14 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 from PIL import Image
 
-from keras_t2t.cli import main
-from keras_t2t.data import sources
+from keras_t2t.commands.main import main
+from keras_t2t.data import sources, tfds_sources
 from keras_t2t.data.decoding import BadImageError, naming_bad_images
 from keras_t2t.data.pipeline import evaluation_batches
 from keras_t2t.data.show import caption
-from keras_t2t.data.sources import ArraySource, DataSource, EncodedSource, open_source
+from keras_t2t.data.source import ArraySource
+from keras_t2t.data.sources import open_source
+from keras_t2t.data.tfds_sources import DataSource, EncodedSource
 from keras_t2t.training import small
 
 pytestmark = pytest.mark.tensorflow
@@ -112,7 +114,7 @@ def test_damaged_records_are_told_in_a_line(tmp_path, monkeypatch):
     assert str(error.value).startswith(f"{path}: cannot be read (truncated record")
     assert "\n" not in str(error.value)
     # A stream is damaged only once it is read.
-    monkeypatch.setattr(sources, "IN_MEMORY_BYTES", 0)
+    monkeypatch.setattr(tfds_sources, "IN_MEMORY_BYTES", 0)
     source = open_source(tmp_path / "1.0.0", "validation")
     with pytest.raises(BadImageError) as error, naming_bad_images():
         list(evaluation_batches(source, small().preprocessing, 1000))

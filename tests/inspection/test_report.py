@@ -13,7 +13,7 @@ import sklearn.datasets
 from PIL import Image
 
 from keras_t2t import model_preprocessing
-from keras_t2t.cli import main
+from keras_t2t.commands.main import main
 from keras_t2t.inference.predict import predict_images
 from keras_t2t.inspection import attention_maps, complexity, visualize
 from tests.inspection.small_models import images, small_model
@@ -190,7 +190,9 @@ def test_a_file_in_place_of_the_folder(below, tmp_path):
 
 
 def test_visualize_command_looks_before_it_works(tmp_path, capsys):
-    """The model, which is not there, is never asked for."""
+    """The model, whose file is none, is never asked for."""
+    model = tmp_path / "none.keras"
+    model.write_text("no model")
     (tmp_path / "text.txt").write_text("mine")
     (tmp_path / "heads.png").write_bytes(b"\xff\xfe")
     cases = {
@@ -202,7 +204,7 @@ def test_visualize_command_looks_before_it_works(tmp_path, capsys):
         ],
     }
     for message, arguments in cases.items():
-        assert main(["visualize", str(PHOTO), "--model", "none.keras", *arguments]) == 2
+        assert main(["visualize", str(PHOTO), "--model", str(model), *arguments]) == 2
         err = capsys.readouterr().err
         assert message in err and err.count("\n") == 1
 
