@@ -1,7 +1,7 @@
 """Describe images by vectors: python examples/extract_features.py t2t_vit_14 features.npz *.jpg
 
-The class token after the last norm is one vector an image. Of two images, the cosine between the
-vectors tells how alike they are.
+Each image becomes one vector, the class token after the last norm. The cosine of two vectors says
+how similar the images are.
 """
 
 import sys

@@ -1,9 +1,9 @@
 #!/usr/bin/env python3
-"""Fine-tunes a pretrained T2T-ViT on your own photos, and tells what one of them shows.
+"""Fine-tunes a pretrained T2T-ViT on your own photos, and classifies one of them.
 
     python examples/finetune_image_folder.py photos runs/photos
 
-`photos` holds `train/` and `val/`, and they a folder of images for each class.
+`photos` holds `train/` and `val/`, each with a folder of images for every class.
 """
 
 import sys

@@ -18,6 +18,6 @@ labels = tf.random.uniform((512,), maxval=4, dtype="int32")
 images = tf.random.normal((512, 32, 32, 3)) + tf.cast(labels, "float32")[:, None, None, None]
 
 with tf.distribute.MirroredStrategy([f"CPU:{index}" for index in range(count)]).scope():
-    model = keras_t2t.create("t2t_vit_7", input_shape=(32, 32, 3), classes=4)
+    model = keras_t2t.fuse(keras_t2t.T2TViT7(input_shape=(32, 32, 3), classes=4))
     model.compile("adamw", "sparse_categorical_crossentropy", metrics=["accuracy"])
 model.fit(images, labels, batch_size=64, epochs=3)

@@ -5,8 +5,8 @@
     python examples/quickstart.py --devices 2 --epochs 2   # two replicas on one CPU, briefly
 
 It reads Fashion-MNIST from examples/data, trains under `tf.distribute.MirroredStrategy`, writes a
-`.keras` file, a SavedModel and a TFLite file, loads all three again, holds them against each other
-on the test images, and draws the learning curve and a page of predictions.
+`.keras` file, a SavedModel and a TFLite file, loads all three again, compares them on the test
+images, and draws the learning curve and a page of predictions.
 """
 
 import argparse
@@ -26,7 +26,10 @@ import tensorflow as tf
 import tensorflow_datasets as tfds
 
 import keras_t2t
+from keras_t2t.exporting.verification import size_of
+from keras_t2t.inspection.plot_style import BLUE, GREY, RED, new_figure, styled
 from keras_t2t.training import AdamW
+from keras_t2t.training.build import draw_glorot
 
 ROOT = Path(__file__).resolve().parent.parent
 DATA = ROOT / "examples/data/fashion_mnist_subset/1.0.0"
@@ -59,10 +62,7 @@ def build_model(classes):
     )
     logits = keras.layers.Dense(classes, dtype="float32", name="head")(backbone.output)
     model = keras.Model(backbone.input, logits, name="small_t2t_vit")
-    # The published Normal(0, 0.02) suits wide layers; narrow ones learn sooner with Glorot's.
-    for variable in model.trainable_variables:
-        if variable.path.endswith("kernel"):
-            variable.assign(keras.initializers.GlorotUniform()(variable.shape))
+    draw_glorot(model)  # narrow layers learn sooner with it than with the published weights
     return model
 
 
@@ -165,7 +165,7 @@ def export(model, folder, names=None):
     paths = folder / "model.keras", folder / "saved_model", folder / "model.tflite"
     model.save(paths[0])
     for path in paths[1:]:
-        keras_t2t.export(model, path, labels=names)  # which holds it against the model, too
+        keras_t2t.export(model, path, labels=names)  # verified against the model, too
     return paths
 
 
@@ -186,12 +186,6 @@ def compare(model, paths, images, labels):
     ]
 
 
-def size_of(path):
-    """Returns the bytes of a file, or of all files in a folder."""
-    files = path.rglob("*") if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files if file.is_file())
-
-
 def print_table(rows):
     """Prints the comparison."""
     print(f"\n{'':14}{'test accuracy':>15}{'largest logit difference':>27}{'size':>11}")
@@ -201,65 +195,43 @@ def print_table(rows):
         print(f"{row['name']:14}{100 * row['accuracy']:13.2f} %{difference:>27}{size:>11}")
 
 
-def draw_learning_curve(history, path):
-    """Draws loss and accuracy over the epochs into a PNG file."""
-    from matplotlib.figure import Figure
-    from matplotlib.ticker import MaxNLocator, PercentFormatter
-
-    epochs = np.arange(1, len(history["loss"]) + 1)
-    figure = Figure(figsize=(10, 4), layout="constrained")
-    for axes, key, title in zip(
-        figure.subplots(1, 2),
-        ("loss", "accuracy"),
-        ("Loss (cross-entropy)", "Accuracy"),
-        strict=True,
-    ):
-        for prefix, label, color in (
-            ("", "training images, augmented", "#9aa5b1"),
-            ("val_", "test images", "#1f5fa8"),
-        ):
-            values = history[prefix + key]
-            axes.plot(epochs, values, color=color, label=label, linewidth=2, marker="o", ms=3.5)
-        axes.set_title(title, loc="left", fontweight="bold")
+@styled
+def draw_learning_curve(history):
+    """Draws loss and accuracy over the epochs."""
+    figure = new_figure(4)
+    epochs = range(1, len(history["loss"]) + 1)
+    titles = {"loss": "Loss (cross-entropy)", "accuracy": "Accuracy"}
+    for axes, (key, title) in zip(figure.subplots(1, 2), titles.items(), strict=True):
+        axes.plot(epochs, history[key], "o-", color=GREY, label="training images, augmented")
+        axes.plot(epochs, history[f"val_{key}"], "o-", color=BLUE, label="test images")
+        axes.set_title(title)
         axes.set_xlabel("epoch")
-        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-        axes.grid(axis="y", color="#e4e7eb")
-        axes.spines[["top", "right"]].set_visible(False)
-        if key == "accuracy":
-            axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-            text = f"{100 * values[-1]:.2f} %"
-            axes.annotate(
-                text,
-                (epochs[-1], values[-1]),
-                (0, -18),
-                textcoords="offset points",
-                ha="right",
-                color=color,
-                fontweight="bold",
-            )
-    axes.legend(frameon=False, loc="lower right")
-    figure.savefig(path, dpi=150)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.grid(axis="y")
+    axes.yaxis.set_major_formatter("{x:.0%}")
+    last = history["val_accuracy"][-1]
+    place = {"xytext": (0, -18), "textcoords": "offset points", "ha": "right"}
+    axes.annotate(f"{last:.2%}", (epochs[-1], last), color=BLUE, **place)
+    axes.legend(loc="lower right")
+    return figure
 
 
-def draw_predictions(images, labels, logits, names, path, rows=5, columns=8):
-    """Draws the first images with what the model takes them for into a PNG file."""
-    from matplotlib.figure import Figure
-
+@styled
+def draw_predictions(images, labels, logits, names, rows=5, columns=8):
+    """Draws the first images with their predicted labels."""
     probabilities = tf.nn.softmax(logits).numpy()
-    figure = Figure(figsize=(1.5 * columns, 1.95 * rows), layout="constrained")
+    figure = new_figure(1.6 * rows)
     for index, axes in enumerate(figure.subplots(rows, columns).flat):
         predicted = int(np.argmax(logits[index]))
         right = predicted == labels[index]
-        text = f"{names[predicted]}, {100 * probabilities[index, predicted]:.0f} %"
+        text = f"{names[predicted]}, {probabilities[index, predicted]:.0%}"
         if not right:
             text += f"\n(is {names[labels[index]]})"
-        color = "#323f4b" if right else "#c0262d"
         axes.imshow(images[index, ..., 0], cmap="gray_r", vmin=0, vmax=255)
-        axes.set_xlabel(text, fontsize=9, color=color)
+        axes.set_xlabel(text, fontsize=8, color="black" if right else RED)
         axes.set(xticks=[], yticks=[])
-        for spine in axes.spines.values():
-            spine.set(color="#cbd2d9" if right else color, linewidth=1 if right else 2)
-    figure.savefig(path, dpi=150)
+        axes.spines[:].set(visible=True, color=GREY if right else RED, linewidth=1 if right else 2)
+    return figure
 
 
 def parse_arguments(arguments=None):
@@ -326,7 +298,7 @@ def main(arguments=None):
     policy = precision_policy()
     keras.config.set_dtype_policy(policy)
     with strategy.scope():
-        model = build_model(len(names))
+        model = keras_t2t.fuse(build_model(len(names)))  # the same, computed faster
         model.compile(
             AdamW(learning_rate=0.0),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -362,8 +334,9 @@ def main(arguments=None):
     logits, rows = compare(inference, paths, test_inputs, test_labels)
     print_table(rows)
 
-    draw_learning_curve(history, options.out / "learning_curve.png")
-    draw_predictions(test_images, test_labels, logits, names, options.out / "predictions.png")
+    draw_learning_curve(history).savefig(options.out / "learning_curve.png", dpi=150)
+    predictions = draw_predictions(test_images, test_labels, logits, names)
+    predictions.savefig(options.out / "predictions.png", dpi=150)
     seconds = time.monotonic() - start
     results = {"epochs": epochs, "replicas": replicas, "seconds": seconds, "models": rows}
     (options.out / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -1,7 +1,7 @@
-"""See where a model looks: python examples/see_attention.py t2t_vit_14 cat.jpg attention.png
+"""See what a model attends to: python examples/see_attention.py t2t_vit_14 cat.jpg attention.png
 
-The model is a published variant or a .keras file of your own. Drawn are the attention of the class
-token in each block, and attention rollout through all of them.
+The model is a published variant or a .keras file of your own. The picture shows the attention of
+the class token in each block, and attention rollout through all of them.
 """
 
 import sys

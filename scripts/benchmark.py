@@ -4,15 +4,18 @@
     python scripts/benchmark.py --batch-sizes 1 8                              # inference
     python scripts/benchmark.py --modes train --runtimes tensorflow jax torch  # a training step
     python scripts/benchmark.py --runtimes jax --dtypes bfloat16 --batch-sizes 256 --modes train
+    python scripts/benchmark.py --against ../release --networks t2t_vit plain  # beside a release
 
 Each case runs in a process of its own; those that belong together (one variant, batch, image size,
 dtype and mode) take turns, so that what else the machine does meets them all alike. Printed are the
 median and the quartiles of the seconds of a step, images a second, the time against the fastest of
 the group, the share of the limit (the network's matrix products, forward and backward, timed alone
 in turn with the others, with the same backend and dtype, over the step's time), the share of the
-peak (those products over what `peak` computes in the step's time) and the largest memory.
+peak (those products over what `peak` computes in the step's time) and the largest memory. Below
+stands what each network takes in proportion to `t2t_vit`, turn by turn: median and quartiles.
 
-Networks: `t2t_vit` as it comes; `plain`, the same layer by layer as its graph is drawn; `stem`,
+Networks: `t2t_vit` as `keras_t2t.fuse` gives it (0.1.0's comes so by itself); `plain`, without it;
+`without:FORM`, without one form of the rewrite, or without several, `without:FORM+FORM`; `stem`,
 all before the encoder; `limit`, the products alone (each block in full, as published); `peak`, one
 large square product; `vit_small`, KerasHub's ViT-S/16, for scale.
 Other runtimes (inference only) run the ONNX file of `plain`. What needs a package that is not
@@ -34,10 +37,12 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from keras_t2t.models.variants import list_variants
+
 SCRIPTS = Path(__file__).resolve().parent
 BACKENDS = ("tensorflow", "jax", "torch")
 RUNTIMES = (*BACKENDS, "onnxruntime", "openvino")
-NETWORKS = ("t2t_vit", "plain", "stem", "limit", "peak", "vit_small")
+NETWORKS = ("t2t_vit", "plain", "stem", "limit", "peak", "vit_small", "without")
 # Networks of products alone, which compete with nothing.
 PRODUCTS = ("limit", "peak")
 # Modules that runtimes and networks import, and what to install for them.
@@ -64,7 +69,13 @@ def arguments(argv=None):
         "--dtypes", default=["float32"], choices=("float32", "bfloat16", "float16"), **several
     )
     parser.add_argument("--runtimes", default=list(RUNTIMES), choices=RUNTIMES, **several)
-    parser.add_argument("--networks", default=["t2t_vit", "limit"], choices=NETWORKS, **several)
+    parser.add_argument(
+        "--networks",
+        default=["t2t_vit", "limit"],
+        metavar="NETWORK",
+        help=f"of {', '.join(NETWORKS)}:FORM",
+        **several,
+    )
     parser.add_argument(
         "--jit",
         choices=("on", "off"),
@@ -87,7 +98,8 @@ def arguments(argv=None):
     parser.add_argument("--plot", help="PNG of the time against the image size")
     options = parser.parse_args(argv)
     # All that can be said before the first case runs.
-    check_variants(parser, options.variants)
+    check_names(parser, "variants", options.variants, list_variants())
+    check_networks(parser, options.networks)
     for path in filter(None, (options.json, options.plot)):
         if not Path(path).absolute().parent.is_dir():
             parser.error(f"there is no folder {Path(path).parent}")
@@ -119,14 +131,21 @@ def environment(text):
     return text
 
 
-def check_variants(parser, variants):
-    from keras_t2t.models.variants import list_variants
+def check_names(parser, option, names, choices):
+    for name in names:
+        if name not in choices:
+            parser.error(f"argument --{option}: expected of {', '.join(choices)}, got {name!r}")
 
-    for variant in variants:
-        if variant not in list_variants():
-            parser.error(
-                f"argument --variants: expected of {', '.join(list_variants())}, got {variant!r}"
-            )
+
+def check_networks(parser, networks):
+    check_names(parser, "networks", [name.partition(":")[0] for name in networks], NETWORKS)
+    without = [name.removeprefix("without:") for name in networks if name.startswith("without")]
+    if without:
+        from keras_t2t.rewrite import FORMS
+
+        check_names(
+            parser, "networks", [form for name in without for form in name.split("+")], FORMS
+        )
 
 
 def installed(names):
@@ -188,7 +207,7 @@ class Worker:
     """A case in a process of its own."""
 
     def __init__(self, case):
-        self.case, self.seconds, self.information = case, [], {}
+        self.case, self.turns, self.information = case, [], {}
         command = [sys.executable, "-m", "benchmarking.worker", json.dumps(case)]
         self.process = subprocess.Popen(
             command,
@@ -210,7 +229,7 @@ class Worker:
         self.process.stdin.write(f"{SECONDS}\n")
         self.process.stdin.flush()
         self.information = self.answer()
-        self.seconds += self.information.pop("seconds")
+        self.turns.append(self.information.pop("seconds"))
 
     def stop(self):
         self.process.communicate()
@@ -244,34 +263,51 @@ def measure(cases, rounds):
                 worker.stop()
     rows = []
     for worker in workers:
-        several = worker.seconds if len(worker.seconds) > 1 else 2 * worker.seconds
-        low, median, high = statistics.quantiles(several, n=4)
+        seconds = list(itertools.chain(*worker.turns))
+        low, median, high = quartiles(seconds)
         rows.append(
             {
                 **{key: value for key, value in worker.case.items() if key != "onnx"},
                 "seconds": median,
                 "quartiles": (low, high),
-                "steps": len(worker.seconds),
+                "steps": len(seconds),
                 "images_per_second": worker.case["batch"] / median,
                 **worker.information,
             }
         )
-    for row in rows:
-        alone = {
-            other["network"]: other
-            for other in rows
-            if other["network"] in PRODUCTS
-            and (other["runtime"], other["environment"]) == (row["runtime"], row.get("environment"))
-        }
-        if row["network"] not in ("t2t_vit", "plain"):
-            continue
-        if "limit" in alone:
-            row["share_of_limit"] = alone["limit"]["seconds"] / row["seconds"]
-        if "peak" in alone:
-            peak = alone["peak"]
-            peak_seconds = peak["seconds"] * peak["network_flops"] / peak["flops"]
-            row["share_of_peak"] = peak_seconds / row["seconds"]
+    medians = [[statistics.median(turn) for turn in worker.turns] for worker in workers]
+    for row, turns in zip(rows, medians, strict=True):
+        if row["network"].partition(":")[0] in ("t2t_vit", "plain", "without"):
+            compare(row, turns, rows, medians)
     return rows
+
+
+def compare(row, turns, rows, medians):
+    """Notes in a whole network's row how it compares with others of its runtime.
+
+    Args:
+        row: Its row of figures.
+        turns: Its median seconds in each turn.
+        rows, medians: The same of all cases of the group.
+    """
+    for other, others in zip(rows, medians, strict=True):
+        if any(other.get(key) != row.get(key) for key in ("runtime", "environment")):
+            continue
+        if other["network"] == "limit":
+            row["share_of_limit"] = other["seconds"] / row["seconds"]
+        elif other["network"] == "peak":
+            peak_seconds = other["seconds"] * other["network_flops"] / other["flops"]
+            row["share_of_peak"] = peak_seconds / row["seconds"]
+        elif other is not row and is_ours(other) and other.get("jit") == row.get("jit"):
+            row["to_t2t_vit"] = quartiles([a / b for a, b in zip(turns, others, strict=True)])
+
+
+def is_ours(row):
+    return row["network"] == "t2t_vit" and row["folder"] == str(SCRIPTS.parent)
+
+
+def quartiles(values):
+    return statistics.quantiles(values if len(values) > 1 else 2 * values, n=4)
 
 
 def write_onnx(cases, folder):
@@ -296,7 +332,7 @@ def report(rows):
         f"{first['dtype']}, {first['mode']}"
     )
     print(
-        f"{'':40}{'ms':>9}  {'quartiles':>17}{'images/s':>10}{'ratio':>7}{'limit':>7}{'peak':>7}"
+        f"{'':48}{'ms':>9}  {'quartiles':>17}{'images/s':>10}{'ratio':>7}{'limit':>7}{'peak':>7}"
         f"{'MiB':>8}"
     )
     fastest = min(
@@ -304,13 +340,6 @@ def report(rows):
         default=rows[0]["seconds"],
     )
     for row in rows:
-        name = [row["runtime"], row["network"]]
-        if "flops" in row:
-            name.append(f"{row['flops'] / row['seconds'] / 1e12:.3g} TFLOP/s")
-        if row["network"] not in PRODUCTS and row["runtime"] in BACKENDS:
-            name.append("jit" if row["jit"] else "no jit")
-        if row["folder"] != str(SCRIPTS.parent):
-            name.append(Path(row["folder"]).name)
         low, high = (f"{1000 * value:.1f}" for value in row["quartiles"])
         shares = "".join(
             f"{row[key]:7.0%}" if key in row else " " * 7
@@ -318,11 +347,32 @@ def report(rows):
         )
         memory = row.get("peak_device", row["peak_rss"]) / 2**20
         print(
-            f"{', '.join(name):40}{1000 * row['seconds']:9.1f}  {low:>7} - {high:>7}"
+            f"{title(row):48}{1000 * row['seconds']:9.1f}  {low:>7} - {high:>7}"
             f"{row['images_per_second']:10.1f}{row['seconds'] / fastest:7.2f}"
             f"{shares}{memory:8.0f}  {row.get('environment', '')}".rstrip(),
             flush=True,
         )
+    compared = [row for row in rows if "to_t2t_vit" in row]
+    if compared:
+        print(f"{'time over that of t2t_vit, turn by turn':48}{'median':>9}  {'quartiles':>17}")
+    for row in compared:
+        low, median, high = row["to_t2t_vit"]
+        print(
+            f"{title(row):48}{median:9.3f}  {low:7.3f} - {high:7.3f}  "
+            f"{row.get('environment', '')}".rstrip(),
+            flush=True,
+        )
+
+
+def title(row):
+    parts = [row["runtime"], row["network"]]
+    if "flops" in row:
+        parts.append(f"{row['flops'] / row['seconds'] / 1e12:.3g} TFLOP/s")
+    if row["network"] not in PRODUCTS and row["runtime"] in BACKENDS:
+        parts.append("jit" if row["jit"] else "no jit")
+    if row["folder"] != str(SCRIPTS.parent):
+        parts.append(Path(row["folder"]).name)
+    return ", ".join(parts)
 
 
 def main():

@@ -25,9 +25,8 @@ import numpy as np
 
 import keras_t2t
 from keras_t2t.exporting.litert import xnnpack_partitions
-from keras_t2t.exporting.onnx import write_onnx
-from keras_t2t.exporting.serving import serving_model
-from keras_t2t.inference.metadata import Metadata
+from keras_t2t.exporting.onnx import convert
+from keras_t2t.exporting.serving import images_spec
 from keras_t2t.inference.runners import open_runner
 from keras_t2t.rewrite.export import for_inference
 
@@ -51,8 +50,8 @@ def export(variant, folder):
         images = np.random.default_rng(0).normal(size=(16, SIZE, SIZE, 3)).astype("float32")
     for name, path in missing.items():
         if name == PLAIN:
-            metadata = Metadata(variant, "logits")
-            write_onnx(path, serving_model(for_inference(model)[0], metadata), 1, metadata)
+            network, _ = for_inference(model)
+            convert(path, network, images_spec(network, 1))
             continue
         precision = name.split()[-1]
         calibration = images if precision == "int8" else None

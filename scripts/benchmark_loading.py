@@ -17,7 +17,7 @@ from pathlib import Path
 MEASURE = """
 import resource, sys, time
 import keras, tensorflow, torch, keras_t2t  # Keras imports TensorFlow when it saves a model
-from keras_t2t.weights.convert import convert
+from keras_t2t.zoo import convert
 
 def peak():
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
@@ -54,14 +54,14 @@ def report(variant, cache, environment):
     from keras_t2t.weights.published import find
 
     stem = find(variant, "imagenet").filename.removesuffix(".pth.tar")
-    source, converted = cache / "made.pth", cache / f"{stem}.weights.h5"
+    source, converted = cache / "made.pth", cache / f"{stem}.safetensors"
     made = f"model = keras_t2t.create({variant!r})\n"
     made += "from keras_t2t.weights.checkpoint import write_checkpoint\n"
     made += f"write_checkpoint({str(source)!r}, keras_t2t.published_state_dict(model))"
     measure(made, environment)
     size = source.stat().st_size / 2**20
     for name, statement in {
-        "convert .pth to .weights.h5": f"convert({str(source)!r}, {str(converted)!r})",
+        "convert .pth to .safetensors": f"convert({str(source)!r}, {str(converted)!r})",
         'create(weights="imagenet"), converted before': (
             f"keras_t2t.create({variant!r}, weights='imagenet')"
         ),

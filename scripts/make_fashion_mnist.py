@@ -15,7 +15,6 @@ import argparse
 import gzip
 import hashlib
 import os
-import struct
 import sys
 import tempfile
 import urllib.error
@@ -25,12 +24,11 @@ from pathlib import Path
 
 import numpy as np
 
+from keras_t2t.data.idx import IDX_FILES, parse_idx
+
 DEBIAN_FOLDER = "/usr/share/datasets/fashion-mnist"
 DEFAULT_OUT = Path(__file__).resolve().parent.parent / "examples/data/fashion_mnist_subset"
-FILES = {
-    "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
-    "test": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
-}
+FILES = {"train": IDX_FILES["train"], "test": IDX_FILES["validation"]}
 CLASS_NAMES = (
     "T-shirt/top",
     "Trouser",
@@ -123,35 +121,19 @@ def read_source(source, name):
         raise ValueError(f"--source: {where} is not a complete gzip file: {error}") from error
 
 
-def parse_idx(data, dimensions, name):
-    """Returns the uint8 array in the bytes of an IDX file of so many dimensions."""
-    header = 4 + 4 * dimensions
-    # The magic number: two zero bytes, the type (8 is unsigned byte), the number of dimensions.
-    if len(data) < header or data[:4] != bytes((0, 0, 8, dimensions)):
-        raise ValueError(
-            f"{name}: expected an IDX file of unsigned bytes with {dimensions} dimension(s), "
-            f"got one that begins with {data[:4].hex(' ') or 'nothing'}."
-        )
-    shape = struct.unpack(f">{dimensions}I", data[4:header])
-    values = np.frombuffer(data, np.uint8, offset=header)
-    if values.size != np.prod(shape):
-        raise ValueError(f"{name}: its header says {shape}, but it holds {values.size} values.")
-    return values.reshape(shape)
-
-
 def read_split(source, split, digests):
     """Returns images (n, 28, 28), labels (n,) of a split, and notes the files' SHA-256."""
     image_file, label_file = FILES[split]
     arrays = []
-    for name, dimensions in ((image_file, 3), (label_file, 1)):
+    for name in (image_file, label_file):
         data = read_source(source, name)
         digests[name] = hashlib.sha256(data).hexdigest()
-        arrays.append(parse_idx(data, dimensions, name))
+        arrays.append(parse_idx(data, name))
     images, labels = arrays
     if images.shape[1:] != (28, 28):
         raise ValueError(f"{image_file}: expected images of (28, 28), got {images.shape[1:]}.")
-    if len(images) != len(labels):
-        raise ValueError(f"{label_file}: {len(labels)} labels for {len(images)} images.")
+    if labels.shape != images.shape[:1]:
+        raise ValueError(f"{label_file}: {labels.size} labels for {len(images)} images.")
     if labels.max(initial=0) >= len(CLASS_NAMES):
         raise ValueError(f"{label_file}: expected labels from 0 to 9, got {labels.max()}.")
     return images, labels

@@ -7,10 +7,9 @@ import numpy as np
 import pytest
 
 import keras_t2t
-from keras_t2t.models.variants import VARIANTS
 from keras_t2t.training import AdamW
 from keras_t2t.weights.mapping import published_slots
-from keras_t2t.weights.unfilled import build_unfilled
+from keras_t2t.weights.building import build_unfilled, network
 from tests import parity
 from tests.fixtures.reference_weights import reference_array, sinusoid_table
 from tests.gradients import gradients
@@ -28,7 +27,7 @@ STAGES = {
 
 def reference_model(variant):
     # Without initial values: JAX would compile the drawing of each shape.
-    model = build_unfilled({**VARIANTS[variant][1], "classifier_activation": None})
+    model = build_unfilled(network(variant), classifier_activation=None)
     keras_t2t.load_checkpoint(model, parity.reference_state_dict(variant))
     return model
 

@@ -7,7 +7,7 @@ import time
 import keras
 import numpy as np
 
-from keras_t2t.layers import ClassToken, EncoderBlock, SinusoidPositions, T2TBlock
+from keras_t2t.inspection.complexity import layer_products
 
 # More copies than this of one product tell nothing new, and fill the memory.
 COPIES = 4
@@ -15,53 +15,25 @@ COPIES = 4
 REPEATS = 3
 
 
-def matrix_products(model, batch):
-    """The products of a T2T-ViT of plain flavour, each block computed in full as published.
+def batch_products(model, batch):
+    """The products of a network without convolutions, each block computed in full as published.
 
     Returns:
         Counter of `(count, rows, inner, columns, needs_input_gradient)`: `count` products of
         `(rows, inner)` by `(inner, columns)` in one batched operation.
+
+    Raises:
+        ValueError: If the network has convolutions, which are timed as no product.
     """
     found = collections.Counter()
-
-    def dense(layer, rows, gradient=True):
-        found[1, rows, *map(int, layer.kernel.shape), gradient] += 1
-
-    def attention(count, tokens, channels):
-        found[count, tokens, channels, tokens, True] += 1
-        found[count, tokens, tokens, channels, True] += 1
-
-    first = True
-    for layer in model.layers:
-        if isinstance(layer, T2TBlock):
-            tokens, part = int(np.prod(layer.grid)), layer.attention
-            if layer.token_mixer == "performer":
-                dense(part.kqv, batch * tokens, not first)
-                features = part.num_features
-                found[1, batch * tokens, layer.dim, features, True] += 2
-                found[batch, features, tokens, layer.dim, True] += 1
-                found[batch, tokens, features, layer.dim, True] += 1
-            else:
-                dense(part.qkv, batch * tokens, not first)
-                attention(batch, tokens, layer.dim)
-            for inner in (part.projection, layer.mlp.fc1, layer.mlp.fc2):
-                dense(inner, batch * tokens)
-            first = False
-        elif isinstance(layer, EncoderBlock):
-            if layer.flavor != "plain":
-                raise ValueError(f"flavor: expected 'plain', got {layer.flavor!r}")
-            (_, tokens, channels), part = layer.input.shape, layer.attention
-            attention(batch * layer.num_heads, tokens, channels // layer.num_heads)
-            for inner in (part.qkv, part.projection, layer.mlp.fc1, layer.mlp.fc2):
-                dense(inner, batch * tokens)
-        elif layer.name == "projection" and isinstance(layer, keras.layers.Dense):
-            dense(layer, batch * int(np.prod(layer.output.shape[1:3])), not first)
-        elif isinstance(layer, keras.layers.Dense):
-            dense(layer, batch)
-        elif layer.weights and not isinstance(
-            layer, (ClassToken, SinusoidPositions, keras.layers.LayerNormalization)
-        ):
-            raise ValueError(f"model: no products are known of {layer.name!r}")
+    for layer, products in layer_products(model):
+        for kind, count, rows, inner, columns in products:
+            if kind == "convolution":
+                raise ValueError(f"model: {layer.name!r} has convolutions")
+            # What is multiplied by a weight is one matrix, of all images.
+            count, rows = (batch * count, rows) if kind == "attention" else (count, batch * rows)
+            # The first is of the image, which needs no gradient.
+            found[count, rows, inner, columns, bool(found)] += 1
     return found
 
 

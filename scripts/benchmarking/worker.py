@@ -42,12 +42,12 @@ def prepare(case):
         keras.config.set_dtype_policy(f"mixed_{case['dtype']}")
     keras.utils.set_random_seed(0)
     if case["network"] in ("limit", "peak"):
-        from benchmarking.products import flops, matrix_products, timer
+        from benchmarking.products import batch_products, flops, timer
 
         training = case["mode"] == "train"
         with keras.StatelessScope(initialize_variables=False):
             model = t2t_vit(case)
-        products = matrix_products(model, case["batch"])
+        products = batch_products(model, case["batch"])
         if case["network"] == "limit":
             return timer(products, training, case["dtype"]), dict
         side = ACCELERATOR_SIDE if _device_memory() else CPU_SIDE
@@ -55,13 +55,16 @@ def prepare(case):
         counts = {"flops": flops(square, False), "network_flops": flops(products, training)}
         return timer(square, False, case["dtype"]), lambda: counts
     model = vit_small(case) if case["network"] == "vit_small" else t2t_vit(case)
+    kind, _, forms = case["network"].partition(":")
     random = np.random.default_rng(0)
     labels = random.integers(0, CLASSES, case["batch"])
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    if case["network"] == "plain":
-        model = keras.Model(model.input, model.output)
-    elif case["network"] == "stem":
-        model = type(model)(model.input, model.get_layer("tokens").output)
+    if kind == "plain":
+        model = keras.Model(model.input, model.output)  # 0.1.0 computes other than its graph
+    elif kind in ("t2t_vit", "without"):
+        model = fused(model, without=forms.split("+"))
+    elif kind == "stem":
+        model = fused(keras.Model(model.input, model.get_layer("tokens").output))
         labels = random.normal(size=(case["batch"], *model.output_shape[1:])).astype("float32")
         loss = keras.losses.MeanSquaredError()
     model.compile(keras.optimizers.AdamW(1e-4), loss, jit_compile=case["jit"])
@@ -90,6 +93,17 @@ def t2t_vit(case):
     return keras_t2t.create(
         case["variant"], input_shape=(size, size, 3), classifier_activation=None
     )
+
+
+def fused(model, without=()):
+    """The model as `keras_t2t.fuse` gives it, without some forms of the rewrite."""
+    import keras_t2t
+
+    if not hasattr(keras_t2t, "fuse"):
+        return model  # of 0.1.0, whose models are so from the start
+    from keras_t2t.rewrite import FORMS
+
+    return keras_t2t.fuse(model, forms=[form for form in FORMS if form not in without])
 
 
 def vit_small(case):

@@ -141,10 +141,11 @@ def test_pictures_are_written(quickstart, images, tmp_path):
     image = pytest.importorskip("PIL.Image")
     pytest.importorskip("matplotlib")
     history = {key: [1.0, 0.5] for key in ("loss", "val_loss", "accuracy", "val_accuracy")}
-    quickstart.draw_learning_curve(history, tmp_path / "curve.png")
+    quickstart.draw_learning_curve(history).savefig(tmp_path / "curve.png", dpi=150)
     logits = np.eye(3, dtype=np.float32)[np.arange(100) % 3]
     labels = np.zeros(100, int)
-    quickstart.draw_predictions(images, labels, logits, "abc", tmp_path / "page.png", 2, 3)
+    page = quickstart.draw_predictions(images, labels, logits, "abc", 2, 3)
+    page.savefig(tmp_path / "page.png", dpi=150)
     for name in ("curve.png", "page.png"):
         with image.open(tmp_path / name) as picture:
             low, high = picture.convert("L").getextrema()

@@ -23,5 +23,5 @@ def test_tour(monkeypatch):
     kinds = [kind for cell in code for output in cell.outputs for kind in output.get("data", ())]
     assert kinds.count("image/png") == 3
     text = "".join(output.get("text", "") for cell in code for output in cell.outputs)
-    assert "of the test images are classified rightly" in text
+    assert "of the test images are classified correctly" in text
     assert "model.tflite: " in text

@@ -16,7 +16,7 @@ sys.path.append(str(SCRIPTS))
 
 import benchmark  # noqa: E402
 from benchmarking.plot import plot  # noqa: E402
-from benchmarking.products import flops, matrix_products, timer  # noqa: E402
+from benchmarking.products import batch_products, flops, timer  # noqa: E402
 
 
 @pytest.mark.parametrize(
@@ -26,12 +26,13 @@ from benchmarking.products import flops, matrix_products, timer  # noqa: E402
         {"token_mixer": "transformer"},
         {"token_mixer": "patch", "input_shape": (32, 32, 3)},
         {"include_top": False},
+        {"flavor": "squeeze_excite"},
     ],
     ids=str,
 )
 def test_the_limit_is_of_all_products_and_no_others(arguments):
     model = small_model(**arguments)
-    products = matrix_products(model, batch=3)
+    products = batch_products(model, batch=3)
     macs = sum(
         times * count * rows * inner * columns
         for (count, rows, inner, columns, _), times in products.items()
@@ -49,7 +50,7 @@ def test_the_limit_is_of_all_products_and_no_others(arguments):
 def test_products_without_a_rule_are_refused():
     for arguments in ({"flavor": "ghost"}, {"token_mixer": "convolution"}):
         with pytest.raises(ValueError):
-            matrix_products(small_model(**arguments), 1)
+            batch_products(small_model(**arguments), 1)
 
 
 @pytest.mark.parametrize("training, expected", [(False, 2), (True, 5)])
@@ -95,6 +96,40 @@ def test_cases_that_take_turns(monkeypatch):
     assert [case["runtime"] for case in groups[1]] == ["jax"] * 3
 
 
+def test_a_release_and_each_form_run_beside(monkeypatch, tmp_path):
+    without(monkeypatch)
+    (tmp_path / "keras_t2t").mkdir()
+    networks = ["t2t_vit", "without:class_token", "without:performer+soft_split", "limit"]
+    options = benchmark.arguments(
+        ["--runtimes", "jax", "--against", str(tmp_path), "--networks", *networks]
+    )
+    cases = [(case["network"], Path(case["folder"])) for case in next(benchmark.groups(options))]
+    here = SCRIPTS.parent
+    assert cases == [(networks[0], here), ("t2t_vit", tmp_path)] + [
+        (network, here) for network in networks[1:]
+    ]
+
+
+def test_networks_are_compared_turn_by_turn(capsys):
+    def row(network, folder=SCRIPTS.parent, runtime="jax", jit=True):
+        figures = {"seconds": 1.0, "quartiles": (1, 1), "images_per_second": 1, "peak_rss": 0}
+        shared = dict.fromkeys(("variant", "image_size", "batch", "dtype", "mode"), "")
+        case = {"network": network, "folder": str(folder), "runtime": runtime, "jit": jit}
+        return {**shared, **figures, **case, "environment": ""}
+
+    rows = [row("t2t_vit"), row("t2t_vit", "/old"), row("plain"), row("plain", jit=False)]
+    # Each turn is slower than the last for all: only turn by turn the ratio shows.
+    medians = [[1, 2, 4, 8], [1.1, 2.2, 4.4, 8.8], [2, 4, 8, 24], [1, 1, 1, 1]]
+    for case, turns in zip(rows, medians, strict=True):
+        benchmark.compare(case, turns, rows, medians)
+    assert "to_t2t_vit" not in rows[0] and "to_t2t_vit" not in rows[3]
+    assert rows[1]["to_t2t_vit"] == pytest.approx([1.1] * 3)
+    assert rows[2]["to_t2t_vit"] == pytest.approx([2, 2, 2.75])
+    benchmark.report(rows)
+    out = capsys.readouterr().out
+    assert "jax, t2t_vit, jit, old" in out and "1.100    1.100 -   1.100" in out
+
+
 def test_torch_is_compiled_only_if_asked_to(monkeypatch):
     without(monkeypatch)
     for arguments, expected in (
@@ -124,6 +159,8 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
     ("arguments", "message"),
     [
         ("--variants t2t_vit_14 nosuch", "argument --variants: expected of"),
+        ("--networks t2t_vit nosuch", "argument --networks: expected of t2t_vit, plain"),
+        ("--networks without:nosuch", "argument --networks: expected of class_token"),
         ("--rounds 0", "argument --rounds: expected an integer of at least 1, got '0'"),
         ("--batch-sizes 0", "argument --batch-sizes: expected an integer of at least 1"),
         ("--networks plain --plot x.png", "argument --plot: draws the networks t2t_vit and stem"),
