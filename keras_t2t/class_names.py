@@ -46,7 +46,7 @@ def class_names(labels: str | Sequence[str]) -> list[tuple[str, str]]:
 
 
 def decode_predictions(
-    preds, top: int = 5, labels: str | Sequence[str] = "imagenet"
+    preds: Any, top: int = 5, labels: str | Sequence[str] = "imagenet"
 ) -> list[list[tuple[str, str, float]]]:
     """Names the classes of the highest scores, in the convention of `keras.applications`.
 

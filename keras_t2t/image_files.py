@@ -78,9 +78,7 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels >> 8).astype("uint8"))
 
 
-def files_below(
-    folder: str | os.PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES
-) -> list[str]:
+def files_below(folder: str | os.PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
     """The paths of the image files in a folder and its subfolders, sorted; links are followed."""
     return sorted(
         os.path.join(where, file)

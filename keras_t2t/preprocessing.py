@@ -132,7 +132,8 @@ class Preprocessing:
                 f"images: expected shape (..., {len(self.mean)}), channels last, "
                 f"got {tuple(images.shape)}"
             )
-        return (images / 255.0 - constant(np.float32(self.mean))) / constant(np.float32(self.std))
+        mean, std = (np.asarray(values, "float32") for values in (self.mean, self.std))
+        return (images / 255.0 - constant(mean)) / constant(std)
 
     def fitted(self, input_shape):
         """Returns the same preprocessing for images of another shape.
@@ -150,8 +151,9 @@ class Preprocessing:
 
     def _covering(self, width, height):
         """Size that covers the uncropped target; for a square one as in torchvision's Resize."""
-        target_width = math.floor(self.width / self.crop_fraction)
-        target_height = math.floor(self.height / self.crop_fraction)
+        fraction = self.crop_fraction or 1.0
+        target_width = math.floor(self.width / fraction)
+        target_height = math.floor(self.height / fraction)
         if width * target_height <= height * target_width:
             return target_width, int(target_width * height / width)
         return int(target_height * width / height), target_height
@@ -175,7 +177,7 @@ PREPROCESSING = {
 }
 
 
-def preprocess_input(x, data_format=None):
+def preprocess_input(x: Any, data_format: str | None = None) -> Any:
     """Normalises RGB images for the ImageNet weights, in the convention of `keras.applications`.
 
     It neither resizes nor crops. `model_preprocessing(model)` does, for whatever weights.

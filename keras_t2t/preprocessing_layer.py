@@ -42,7 +42,9 @@ class PreprocessedImages(keras.layers.Identity):
         return {**super().get_config(), "preprocessing": dataclasses.asdict(self.preprocessing)}
 
 
-def model_preprocessing(model_or_weights, input_shape=None):
+def model_preprocessing(
+    model_or_weights: keras.Model | str, input_shape: tuple[int, int, int] | None = None
+) -> Preprocessing:
     """The preprocessing that belongs to a model or to published weights.
 
     Args:

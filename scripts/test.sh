@@ -1,12 +1,22 @@
 #!/usr/bin/env bash
-# Installs keras_t2t with all that its tests need, then runs ruff and the tests on TensorFlow, JAX and PyTorch.
-# Everything runs, whatever failed before; the exit status is 1 if anything did.
+# Installs keras_t2t with all that its tests need, then runs ruff, the type checker and the tests on TensorFlow, JAX and
+# PyTorch. Everything runs, whatever failed before; the exit status is 1 if anything did.
 #
-#   scripts/test.sh [arguments of pytest, paths as seen from the repository's root]
-#   VENV=/some/folder PYTHON=python3.12 scripts/test.sh --all-variants
+#   scripts/test.sh [--quick | --full] [arguments of pytest, paths as seen from the repository's root]
+#   VENV=/some/folder PYTHON=python3.12 scripts/test.sh --quick
+#
+#   --quick  an answer in three minutes: TensorFlow only, without the tests that are marked as slow
+#   --full   more than CI runs: all 14 variants on every backend, and --quick under each other Python that is at hand
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 cd "$root"
+
+mode=
+case ${1:-} in --quick | --full)
+  mode=$1
+  shift
+  ;;
+esac
 
 # A plain `torch` would bring several gigabytes of CUDA libraries with it.
 prepare_venv test torch==2.13.0
@@ -39,12 +49,47 @@ run_tests() {
   [[ $status -eq 0 || ($status -eq 5 && $backend != tensorflow) ]]
 }
 
+# python_at_hand VERSION: an interpreter of that version, on the path or of pyenv.
+python_at_hand() {
+  local candidate
+  for candidate in "python$1" "${PYENV_ROOT:-$HOME/.pyenv}/versions/$1".*/bin/python; do
+    if "$candidate" -c '' 2>/dev/null; then
+      echo "$candidate"
+      return
+    fi
+  done
+  return 1
+}
+
+backends=(tensorflow jax torch)
+options=()
+case $mode in
+  --quick)
+    backends=(tensorflow)
+    options=(-m "not slow")
+    ;;
+  --full) options=(--all-variants) ;;
+esac
+
 step "ruff check" "$venv/bin/ruff" check .
 step "ruff format --check" "$venv/bin/ruff" format --check .
-for backend in tensorflow jax torch; do
-  step "tests on $backend" run_tests "$backend" "$@"
+step "types" "$venv/bin/basedpyright" --pythonpath "$venv/bin/python"
+for backend in "${backends[@]}"; do
+  step "tests on $backend" run_tests "$backend" "${options[@]}" "$@"
   summary+=("$(tail -n 1 "$log")")
 done
+
+if [[ $mode == --full ]]; then
+  this=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+  for version in 3.11 3.12 3.13; do
+    [[ $version != "$this" ]] || continue
+    if python=$(python_at_hand "$version"); then
+      step "--quick under Python $version" env PYTHON="$python" VENV="$scratch/$version" scripts/test.sh --quick "$@"
+    else
+      summary+=("== Python $version: not at hand, not tested")
+    fi
+  done
+fi
 
 say "summary"
 printf '%s\n' "${summary[@]}"

@@ -8,8 +8,8 @@ import pytest
 
 import keras_t2t
 from keras_t2t.training import AdamW
-from keras_t2t.weights.mapping import published_slots
 from keras_t2t.weights.building import build_unfilled, network
+from keras_t2t.weights.mapping import published_slots
 from tests import parity
 from tests.fixtures.reference_weights import reference_array, sinusoid_table
 from tests.gradients import gradients

@@ -97,8 +97,13 @@ def test_weights_files_by_keras():
     )
 
 
+@pytest.mark.slow
+@pytest.mark.tensorflow
 def test_the_trained_model_scores_the_same():
-    """On all 10,000 test images, of which two near a tie may fall to the other side."""
+    """On all 10,000 test images, of which two near a tie may fall to the other side.
+
+    On the other backends `examples/test_fashion_mnist.py` takes 2,000.
+    """
     folder = v010.IDX_IMAGES.parent
     if not folder.is_dir():
         pytest.skip("dataset-fashion-mnist is not installed")

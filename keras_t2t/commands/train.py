@@ -20,9 +20,11 @@ from keras_t2t.commands.options import (
     read,
 )
 from keras_t2t.data.augment import Augmentation
+from keras_t2t.models.variants import list_variants
 from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training.options import Options
 from keras_t2t.training.recipe import RECIPES, Recipe, find_recipe, plain
+from keras_t2t.validation import one_of
 
 PARTS = {"preprocessing": Preprocessing, "augmentation": Augmentation}
 # `--model.depth 2` sets one item of these.
@@ -85,6 +87,8 @@ def parse(parser: Parser, argv: list[str], default_recipe: str = "published") ->
     for part, kind in PARTS.items():
         values[part] = kind(**{name: values[f"{part}.{name}"] for name in options_of(kind)})
     recipe = Recipe(**{name: values[name] for name in options_of(Recipe)})
+    if recipe.variant is not None:
+        one_of(recipe.variant, "variant", list_variants())
     options = {name: values[name] for name in options_of(Options)}
     if values["print_config"] is not None:
         shown = {"recipe": chosen.recipe, "out": values["out"], **options, **plain(recipe)}

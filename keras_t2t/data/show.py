@@ -1,6 +1,7 @@
 """A picture of a training batch, to look at before a training is started."""
 
 import textwrap
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -9,6 +10,9 @@ from keras_t2t.data.decoding import naming_bad_images
 from keras_t2t.data.pipeline import training_batches
 from keras_t2t.data.source import Source
 from keras_t2t.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 LABELS = 2
 
@@ -19,7 +23,7 @@ def show_batch(
     preprocessing: Preprocessing,
     images: int = 32,
     seed: int = 0,
-):
+) -> "Figure":
     """Draws the first batch of a training with its labels.
 
     Args:

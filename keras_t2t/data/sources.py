@@ -12,7 +12,7 @@ SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
 
 
 def open_source(
-    spec,
+    spec: str | os.PathLike | tuple,
     split: str,
     data_dir: str | os.PathLike | None = None,
     manual_dir: str | os.PathLike | None = None,

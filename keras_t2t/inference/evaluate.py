@@ -1,5 +1,6 @@
 """Accuracy of a model, in whatever file, on labelled images."""
 
+import os
 import time
 
 import numpy as np
@@ -9,7 +10,9 @@ from keras_t2t.progress import progress
 from keras_t2t.validation import positive_int
 
 
-def evaluate(predictor: Predictor, data, batch_size: int = 64) -> dict[str, float]:
+def evaluate(
+    predictor: Predictor, data: str | os.PathLike | tuple, batch_size: int = 64
+) -> dict[str, float]:
     """Top-1 and top-5 accuracy on the validation images of a data set.
 
     Args:

@@ -1,14 +1,18 @@
 """Images as models take them."""
 
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from keras_t2t.preprocessing import Preprocessing
+
+if TYPE_CHECKING:  # `keras-t2t export` checks its options without it, which halves the time.
+    import numpy as np
 
 
 def check_images(images, name: str = "images") -> None:
     """Raises a ValueError unless these are several images, as `Predictor.predict` takes them."""
+    import numpy as np
+
     if isinstance(images, np.ndarray):
         if images.dtype.kind in "biuf" and images.ndim != 4:
             raise ValueError(
@@ -21,7 +25,7 @@ def check_images(images, name: str = "images") -> None:
         )
 
 
-def prepared(images, preprocessing: Preprocessing | None, shape: Sequence[int]) -> np.ndarray:
+def prepared(images, preprocessing: Preprocessing | None, shape: Sequence[int]) -> "np.ndarray":
     """Images as a model takes them.
 
     Args:
@@ -35,6 +39,8 @@ def prepared(images, preprocessing: Preprocessing | None, shape: Sequence[int]) 
     Raises:
         ValueError: As `Predictor.predict`.
     """
+    import numpy as np
+
     if isinstance(images, np.ndarray) and images.dtype.kind == "f":
         if images.shape[1:] != tuple(shape):
             expected = ", ".join(map(str, shape))

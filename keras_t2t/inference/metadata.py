@@ -3,11 +3,13 @@
 import dataclasses
 import json
 from collections.abc import Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from keras_t2t.class_names import class_names
 from keras_t2t.preprocessing import Preprocessing
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # The name under which files carry it: an asset of a SavedModel, a file packed into a LiteRT model,
 # a property of an ONNX model.
@@ -65,10 +67,12 @@ class Metadata:
         labels = "".join(f"{name}\n" for _, name in self.classes or ())
         return {NAME: self.to_json()} | ({LABELS_NAME: labels} if labels else {})
 
-    def taken(self, images: np.ndarray) -> np.ndarray:
+    def taken(self, images: "np.ndarray") -> "np.ndarray":
         """Prepared images as the file takes them: in uint8 what they were made of, if `pixels`."""
         if not (self.pixels and self.preprocessing):
             return images
+        import numpy as np
+
         mean = np.asarray(self.preprocessing.mean, "float32")
         std = np.asarray(self.preprocessing.std, "float32")
         return np.clip(np.round((images * std + mean) * 255.0), 0, 255).astype("uint8")

@@ -62,8 +62,10 @@ class Predictor:
         self.classes = list(classes or ((str(i), str(i)) for i in range(count)))
 
     def predict(self, images) -> np.ndarray:
-        """The probabilities of all classes; what the model gives, if that is neither probabilities
-        nor known to be logits (a sigmoid's answers, or a file that does not say).
+        """The probabilities of all classes.
+
+        What the model gives, if that is neither probabilities nor known to be logits (a sigmoid's
+        answers, or a file that does not say).
 
         Args:
             images: A list of paths, Pillow images or uint8 arrays, or a uint8 array (n, rows,

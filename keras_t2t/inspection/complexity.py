@@ -101,7 +101,7 @@ def complexity(
     if isinstance(model_or_name, keras.Model):
         if input_shape is not None:
             raise ValueError("input_shape: expected None with a model, which has its own")
-        model = model_or_name
+        model: keras.Model = model_or_name
     elif model_or_name in list_variants():
         # Shapes are all that is needed: initial weights of the largest would take seconds.
         with keras.StatelessScope(initialize_variables=False):

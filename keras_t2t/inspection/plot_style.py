@@ -2,13 +2,14 @@
 
 import functools
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
+Parameters = ParamSpec("Parameters")
 # Okabe and Ito's colours, which the colour-blind tell apart; markers and hatches differ as well.
 BLUE, SKY, GREEN = "#0072B2", "#56B4E9", "#009E73"
 ORANGE, RED, PURPLE, GREY = "#E69F00", "#D55E00", "#CC79A7", "#666666"
@@ -27,11 +28,11 @@ STYLE: dict[Any, Any] = {
 }
 
 
-def styled(plot: Callable[..., "Figure"]) -> Callable[..., "Figure"]:
+def styled(plot: Callable[Parameters, "Figure"]) -> Callable[Parameters, "Figure"]:
     """Lets a plot import matplotlib, an extra, and gives it the common style."""
 
     @functools.wraps(plot)
-    def draw(*args, **kwargs):
+    def draw(*args: Parameters.args, **kwargs: Parameters.kwargs) -> "Figure":
         try:
             import matplotlib
         except ImportError as error:

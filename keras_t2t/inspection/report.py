@@ -5,7 +5,7 @@ import importlib.resources
 import io
 import json
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from html import escape
 from pathlib import Path
 from string import Template
@@ -41,7 +41,7 @@ def visualize(
     model: keras.Model,
     images: Iterable[str | os.PathLike],
     folder: str | os.PathLike,
-    labels=None,
+    labels: str | Sequence[str] | None = None,
     top: int = 5,
     overwrite: bool = False,
 ) -> Path:

@@ -57,14 +57,14 @@ class SelfAttention(CompositeLayer):
 
     def __init__(
         self,
-        num_heads=1,
-        dim=None,
-        qkv_bias=False,
-        qk_scale=None,
-        value_shortcut=False,
-        squeeze_excite=False,
-        dropout_rate=0.0,
-        attention_dropout_rate=0.0,
+        num_heads: int = 1,
+        dim: int | None = None,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        value_shortcut: bool = False,
+        squeeze_excite: bool = False,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -131,7 +131,7 @@ class SelfAttention(CompositeLayer):
         return self.attention(query, key)
 
     def call(self, inputs, training=False):
-        return self.attend(*self.query_key_value(inputs), training)
+        return self.attend(*self.query_key_value(inputs), training=training)
 
     def attend(self, query, key, value, training=False):
         """What `call` gives for these queries, keys and values, each `(batch, tokens, dim)`."""
@@ -196,7 +196,7 @@ class PerformerAttention(CompositeLayer):
         Attention with Performers", 2021.
     """
 
-    def __init__(self, dim, feature_ratio=0.5, dropout_rate=0.0, **kwargs):
+    def __init__(self, dim: int, feature_ratio: float = 0.5, dropout_rate: float = 0.0, **kwargs):
         super().__init__(**kwargs)
         self.dim = positive_int(dim, "dim")
         self.feature_ratio = positive_number(feature_ratio, "feature_ratio")

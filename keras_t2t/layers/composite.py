@@ -37,7 +37,7 @@ class CompositeLayer(keras.layers.Layer):
         seed: Int or `None`, seed of initial weights and dropout.
     """
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
 

@@ -30,7 +30,7 @@ class ClassToken(keras.layers.Layer):
     Input shape: `(batch, tokens, channels)`. Output shape: `(batch, 1 + tokens, channels)`.
     """
 
-    def __init__(self, seed=None, **kwargs):
+    def __init__(self, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
 
@@ -98,7 +98,7 @@ class TokenPooling(keras.layers.Layer):
         ValueError: If `mode` is unknown.
     """
 
-    def __init__(self, mode="token", **kwargs):
+    def __init__(self, mode: str = "token", **kwargs):
         super().__init__(**kwargs)
         self.mode = one_of(mode, "mode", ("token", "avg", "max"))
 

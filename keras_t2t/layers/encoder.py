@@ -65,14 +65,14 @@ class EncoderBlock(CompositeLayer):
 
     def __init__(
         self,
-        num_heads,
-        mlp_ratio=3.0,
-        qkv_bias=False,
-        qk_scale=None,
-        dropout_rate=0.0,
-        attention_dropout_rate=0.0,
-        drop_path_rate=0.0,
-        flavor="plain",
+        num_heads: int,
+        mlp_ratio: float = 3.0,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        flavor: str = "plain",
         **kwargs,
     ):
         super().__init__(**kwargs)
@@ -144,7 +144,7 @@ class DenseEncoderBlock(EncoderBlock):
     Source: `Block` in `models/t2t_vit_dense.py`; section 3.2 of the paper.
     """
 
-    def __init__(self, num_heads, growth_rate=64, **kwargs):
+    def __init__(self, num_heads: int, growth_rate: int = 64, **kwargs):
         super().__init__(num_heads, **kwargs)
         self.growth_rate = positive_int(growth_rate, "growth_rate")
 
@@ -186,16 +186,16 @@ class Encoder(CompositeLayer):
 
     def __init__(
         self,
-        depth=14,
-        num_heads=6,
-        mlp_ratio=3.0,
-        qkv_bias=False,
-        qk_scale=None,
-        dropout_rate=0.0,
-        attention_dropout_rate=0.0,
-        drop_path_rate=0.0,
-        flavor="plain",
-        seed=None,
+        depth: int = 14,
+        num_heads: int = 6,
+        mlp_ratio: float = 3.0,
+        qkv_bias: bool = False,
+        qk_scale: float | None = None,
+        dropout_rate: float = 0.0,
+        attention_dropout_rate: float = 0.0,
+        drop_path_rate: float = 0.0,
+        flavor: str = "plain",
+        seed: int | None = None,
         **kwargs,
     ):
         super().__init__(seed=seed, **kwargs)

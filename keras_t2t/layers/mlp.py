@@ -24,7 +24,9 @@ class MLP(CompositeLayer):
     Source: `Mlp` in `models/transformer_block.py`; the Performer's has no hidden dropout.
     """
 
-    def __init__(self, hidden_dim, dropout_rate=0.0, hidden_dropout_rate=0.0, **kwargs):
+    def __init__(
+        self, hidden_dim: int, dropout_rate: float = 0.0, hidden_dropout_rate: float = 0.0, **kwargs
+    ):
         super().__init__(**kwargs)
         self.hidden_dim = positive_int(hidden_dim, "hidden_dim")
         self.dropout_rate = rate(dropout_rate, "dropout_rate")

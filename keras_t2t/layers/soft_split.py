@@ -33,7 +33,13 @@ class SoftSplit(keras.layers.Layer):
     Source: section 3.1 of the paper; `T2T_module` in `models/t2t_vit.py`.
     """
 
-    def __init__(self, kernel_size, strides=1, padding=0, **kwargs):
+    def __init__(
+        self,
+        kernel_size: int | tuple[int, ...],
+        strides: int | tuple[int, ...] = 1,
+        padding: int | tuple[int, ...] = 0,
+        **kwargs,
+    ):
         super().__init__(**kwargs)
         self.kernel_size = pair(kernel_size, "kernel_size", minimum=1)
         self.strides = pair(strides, "strides", minimum=1)
@@ -103,7 +109,7 @@ class Restructurization(keras.layers.Layer):
     Source: section 3.1 of the paper.
     """
 
-    def __init__(self, grid_size=None, **kwargs):
+    def __init__(self, grid_size: tuple[int, int] | None = None, **kwargs):
         super().__init__(**kwargs)
         self.grid_size = None if grid_size is None else pair(grid_size, "grid_size", minimum=1)
 

@@ -23,7 +23,7 @@ class SqueezeExcite(CompositeLayer):
     Source: `SELayer` in `models/t2t_vit_se.py`; section 3.2 of the paper.
     """
 
-    def __init__(self, reduction=16, **kwargs):
+    def __init__(self, reduction: int = 16, **kwargs):
         super().__init__(**kwargs)
         self.reduction = positive_int(reduction, "reduction")
 

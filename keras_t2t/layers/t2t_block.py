@@ -38,11 +38,11 @@ class T2TBlock(CompositeLayer):
 
     def __init__(
         self,
-        dim=64,
-        token_mixer="performer",
-        mlp_ratio=1.0,
-        feature_ratio=0.5,
-        dropout_rate=0.0,
+        dim: int = 64,
+        token_mixer: str = "performer",
+        mlp_ratio: float = 1.0,
+        feature_ratio: float = 0.5,
+        dropout_rate: float = 0.0,
         **kwargs,
     ):
         super().__init__(**kwargs)

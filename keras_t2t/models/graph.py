@@ -5,12 +5,12 @@ import keras
 from keras_t2t.layers import EncoderBlock, T2TBlock
 
 
-def t2t_blocks(model):
+def t2t_blocks(model: keras.Model) -> list[keras.layers.Layer]:
     """The T2T blocks of a model, in order; none for the other token mixers."""
     return [layer for layer in model.layers if isinstance(layer, T2TBlock)]
 
 
-def encoder_blocks(model):
+def encoder_blocks(model: keras.Model) -> list[keras.layers.Layer]:
     """The encoder blocks of a model, in order.
 
     Raises:
@@ -27,7 +27,7 @@ def encoder_blocks(model):
     return blocks
 
 
-def token_grid(model):
+def token_grid(model: keras.Model) -> tuple[int, int]:
     """Rows and columns of the patch tokens in the encoder.
 
     Args:

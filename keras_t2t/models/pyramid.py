@@ -6,7 +6,7 @@ from keras_t2t.layers import SoftSplit
 from keras_t2t.models.graph import encoder_blocks, t2t_blocks, token_grid
 
 
-def feature_pyramid(model):
+def feature_pyramid(model: keras.Model) -> keras.Model:
     """A model that gives the maps of the T2T stages and of the encoder, for dense tasks.
 
     It shares its layers and weights with `model`, and trains, saves and exports as any other.

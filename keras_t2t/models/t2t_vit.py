@@ -1,6 +1,7 @@
 """T2T-ViT as a functional Keras model."""
 
 import math
+from collections.abc import Callable, Sequence
 
 import keras
 
@@ -25,31 +26,31 @@ DENSE_DROP_PATH_STEPS = 12
 
 
 def T2TViT(
-    input_shape=(224, 224, 3),
-    soft_splits=SOFT_SPLITS,
-    token_mixer="performer",
-    token_dim=64,
-    embed_dim=384,
-    depth=14,
-    num_heads=6,
-    mlp_ratio=3.0,
-    qkv_bias=False,
-    qk_scale=None,
-    dropout_rate=0.0,
-    attention_dropout_rate=0.0,
-    drop_path_rate=0.0,
-    performer_dropout_rate=0.1,
-    flavor="plain",
-    growth_rate=64,
-    include_top=True,
-    pooling=None,
-    classes=1000,
-    classifier_activation="softmax",
-    input_tensor=None,
-    preprocessing=None,
-    seed=None,
-    name="t2t_vit",
-):
+    input_shape: tuple[int, int, int] = (224, 224, 3),
+    soft_splits: Sequence[tuple] = SOFT_SPLITS,
+    token_mixer: str = "performer",
+    token_dim: int = 64,
+    embed_dim: int = 384,
+    depth: int | tuple[int, ...] = 14,
+    num_heads: int = 6,
+    mlp_ratio: float = 3.0,
+    qkv_bias: bool = False,
+    qk_scale: float | None = None,
+    dropout_rate: float = 0.0,
+    attention_dropout_rate: float = 0.0,
+    drop_path_rate: float = 0.0,
+    performer_dropout_rate: float = 0.1,
+    flavor: str = "plain",
+    growth_rate: int = 64,
+    include_top: bool = True,
+    pooling: str | None = None,
+    classes: int = 1000,
+    classifier_activation: str | Callable | None = "softmax",
+    input_tensor: keras.KerasTensor | None = None,
+    preprocessing: Preprocessing | str | None = None,
+    seed: int | None = None,
+    name: str = "t2t_vit",
+) -> keras.Model:
     """Builds a T2T-ViT, a functional `keras.Model`. The defaults are those of T2T-ViT-14.
 
     It computes what its graph shows, layer by layer. `keras_t2t.fuse` makes a faster model of it.

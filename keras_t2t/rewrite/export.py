@@ -244,13 +244,14 @@ class FoldedT2TBlock(FoldedBlock):
     def call(self, inputs):
         grid = inputs.shape[1:-1]
         x = tf.reshape(inputs, (-1, math.prod(grid), inputs.shape[-1]))
-        parts = tf.split(linear(standardize(x, self.epsilon), *self.first), 3, axis=-1)
+        parts = linear(standardize(x, self.epsilon), *self.first)
         if self.features is None:
-            query, key, value = parts
+            query, key, value = tf.split(parts, 3, axis=-1)
             attention = tf.nn.softmax(tf.matmul(query, key, transpose_b=True))
             x = value + linear(tf.matmul(attention, value), *self.projection)
         else:
-            x = parts[2] + performer(*parts, self.features, *self.projection)
+            key, query, value = tf.split(parts, 3, axis=-1)
+            x = value + performer(key, query, value, self.features, *self.projection)
         x = x + self.mlp(x)
         return tf.reshape(x, (-1, *grid, self.dim))
 
@@ -312,6 +313,7 @@ def standardize(x, epsilon):
 
 
 def gelu(x):
+    """The exact GELU, of operations that every runtime has."""
     return 0.5 * x * (1.0 + tf.math.erf(x * np.float32(2**-0.5)))
 
 

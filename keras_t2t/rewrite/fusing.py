@@ -2,6 +2,7 @@
 
 import functools
 import math
+from collections.abc import Collection
 
 import keras
 from keras import ops
@@ -38,7 +39,7 @@ class Functional(keras.Model):
         return faster(inputs, training=training)
 
 
-def fuse(model: keras.Model, forms=FORMS) -> keras.Model:
+def fuse(model: keras.Model, forms: Collection[str] = FORMS) -> keras.Model:
     """Returns an equal, faster model on the layers and variables of another.
 
     - The last encoder block computes the class token only, where that is all that is read of it.
@@ -158,7 +159,7 @@ class FusedT2TBlock(Shared):
             x = on_tokens(first, block.norm1(x))
         parts = ops.split(x, 3, axis=-1)
         attend = functools.partial(fused_performer, attention) if is_performer else attention.attend
-        x = attend(*parts, training)
+        x = attend(*parts, training=training)
         y = on_tokens(mlp.fc2, mlp.hidden(block.norm2(x)))
         return block.restructurization(x + dropout(mlp.output_dropout, y, training))
 

@@ -110,7 +110,7 @@ def last_layer(model):
     return last_layer(layer) if isinstance(layer, keras.Model) else layer
 
 
-def output_of(model):
+def output_of(model: keras.Model) -> str:
     """What comes out of a model: `"logits"`, `"probabilities"`, or `"outputs"` of another kind."""
     head = last_layer(model)
     if isinstance(head, keras.layers.Softmax):

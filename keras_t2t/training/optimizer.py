@@ -4,13 +4,15 @@ import re
 
 import keras
 from keras import ops
+from keras.optimizers.schedules import LearningRateSchedule
 
 from keras_t2t import compat
 
 
 def decays(variable):
-    """Whether weight decay applies: not to one-dimensional variables (biases, norms), nor to the
-    class token.
+    """Whether weight decay applies.
+
+    Not to one-dimensional variables (biases, norms), nor to the class token.
 
     Source: `add_weight_decay` of timm, which `main.py` uses, and `no_weight_decay` in
     `models/t2t_vit.py`.
@@ -92,7 +94,13 @@ class AdamW(_Parts, keras.optimizers.AdamW):
     Source: README of the published implementation; `main.py`.
     """
 
-    def __init__(self, learning_rate=5e-4, weight_decay=0.05, epsilon=1e-8, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 5e-4,
+        weight_decay: float = 0.05,
+        epsilon: float = 1e-8,
+        **kwargs,
+    ):
         kwargs.setdefault("name", "adamw")
         super().__init__(
             learning_rate=learning_rate, weight_decay=weight_decay, epsilon=epsilon, **kwargs
@@ -130,7 +138,13 @@ class SGD(_Parts, keras.optimizers.SGD):
     Source: `transfer_learning.py` of the published implementation.
     """
 
-    def __init__(self, learning_rate=0.05, momentum=0.9, l2=5e-4, **kwargs):
+    def __init__(
+        self,
+        learning_rate: float | LearningRateSchedule = 0.05,
+        momentum: float = 0.9,
+        l2: float = 5e-4,
+        **kwargs,
+    ):
         kwargs.setdefault("name", "sgd")
         super().__init__(learning_rate=learning_rate, momentum=momentum, **kwargs)
         self.l2 = l2

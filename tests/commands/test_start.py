@@ -87,6 +87,7 @@ USAGE_ERRORS = {
     "the following arguments are required: --data, --out": "train",
     "argument --epochs: expected an integer, got 'many'": "train --epochs many",
     "--config: there is no file none.yaml": "train --config none.yaml",
+    "`variant` must be one of 't2t_vit_7', ": "train --data folder --out a --variant t2t_vit_15",
     "precision: expected one of float32": "train --data folder --out a --precision float8",
     "--recipe: there is no file none.yaml": "finetune --recipe none.yaml",
     "empty: no such folder": "finetune --data empty --out a",

@@ -4,6 +4,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
+
 from tests.models.test_t2t_vit import images, small
 
 MIXERS = ("performer", "transformer", "convolution", "patch")
