@@ -12,7 +12,7 @@ from keras_t2t.files import replacing
 from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import Labels, Metadata, classes_of
 from keras_t2t.inference.runners import graph_shapes, image_shapes
-from keras_t2t.preprocessing_layer import carried_preprocessing
+from keras_t2t.preprocessing_layer import carried_preprocessing, model_preprocessing
 from keras_t2t.progress import working
 
 
@@ -93,8 +93,7 @@ def write(model: keras.Model, options: ExportOptions) -> dict[str, Any]:
         raise RuntimeError(
             "keras_t2t.export needs the TensorFlow backend, and Keras runs on "
             f"{keras.backend.backend()}. Save the model, model.save('model.keras'), and run "
-            f"`keras-t2t export model.keras {path}`, which starts TensorFlow in a process of its "
-            "own."
+            f"`keras-t2t export model.keras {path}`, which chooses TensorFlow."
         )
     # Here, because they bring TensorFlow.
     from keras_t2t.exporting import litert, onnx, saved_model
@@ -103,13 +102,8 @@ def write(model: keras.Model, options: ExportOptions) -> dict[str, Any]:
     from keras_t2t.rewrite.graph import is_quantized
 
     (_, *shape), _ = image_shapes(f"model {model.name!r}", *graph_shapes(model))
-    preprocessing = carried_preprocessing(model)
-    if options.with_preprocessing and preprocessing is None:
-        raise ValueError(
-            f"with_preprocessing: expected a model that says how images are prepared, but "
-            f"{model.name!r} has no PreprocessedImages layer. T2TViT(..., preprocessing=...) puts "
-            "one in."
-        )
+    preprocessing_of = model_preprocessing if options.with_preprocessing else carried_preprocessing
+    preprocessing = preprocessing_of(model)  # the first of which raises where there is none
     if form == "litert" and is_quantized(model):
         raise ValueError(
             f"model {model.name!r}: expected one that is not quantised, which LiteRT cannot "

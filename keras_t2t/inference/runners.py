@@ -103,11 +103,11 @@ class Runner:
             SavedModel with preprocessing inside.
     """
 
+    metadata: Metadata
     threads: int | None = None
     run_photos: Callable[[np.ndarray], np.ndarray] | None = None
 
-    def __init__(self, metadata: Metadata, name: str | Path, inputs, outputs):
-        self.metadata = metadata
+    def __init__(self, name: str | Path, inputs, outputs):
         self.input_shape, self.outputs = image_shapes(name, inputs, outputs)
 
     def run(self, batch: np.ndarray) -> np.ndarray:
@@ -132,9 +132,9 @@ class KerasRunner(Runner):
     """A `keras.Model` on whatever backend, fused or, for comparisons, as it is."""
 
     def __init__(self, model: keras.Model, fused: bool = True):
+        super().__init__(model.name, *graph_shapes(model))
         preprocessing = carried_preprocessing(model)
-        metadata = Metadata(model.name, output_of(model), preprocessing=preprocessing)
-        super().__init__(metadata, model.name, *graph_shapes(model))
+        self.metadata = Metadata(model.name, output_of(model), preprocessing=preprocessing)
         self.model = fuse(model) if fused else model
 
     def run(self, batch):
@@ -159,7 +159,8 @@ class SavedModelRunner(Runner):
             shapes = [tuple(image.shape)], [tuple(scores.shape)]
         described = path / "assets" / NAME
         text = described.read_text(encoding="utf-8") if described.is_file() else None
-        super().__init__(_metadata(text, path, self.output_name), path, *shapes)
+        super().__init__(path, *shapes)
+        self.metadata = _metadata(text, path, self.output_name)
         if whole is not self.signature:
             self.run_photos = lambda photos: whole(images=photos)[self.output_name].numpy()
 
@@ -184,7 +185,8 @@ class LiteRTRunner(Runner):
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()
         shapes = ([part["shape_signature"] for part in parts] for parts in (inputs, outputs))
-        super().__init__(_metadata(text, path), path, *shapes)
+        super().__init__(path, *shapes)
+        self.metadata = _metadata(text, path)
         (self.input,), (self.output,) = inputs, outputs
 
     def run(self, batch):
@@ -220,7 +222,8 @@ class OnnxRunner(Runner):
         inputs, outputs = self.session.get_inputs(), self.session.get_outputs()
         text = self.session.get_modelmeta().custom_metadata_map.get(NAME)
         shapes = ([part.shape for part in parts] for parts in (inputs, outputs))
-        super().__init__(_metadata(text, path, outputs[0].name), path, *shapes)
+        super().__init__(path, *shapes)
+        self.metadata = _metadata(text, path, outputs[0].name)
         self.input_name = inputs[0].name
 
     def run(self, batch):

@@ -1,7 +1,9 @@
 """`keras-t2t export` and `evaluate`: what they refuse, in one line and before the work."""
 
+import os
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import keras
@@ -164,3 +166,18 @@ def test_evaluation_names_the_image_that_cannot_be_decoded(model_file, tmp_path,
     bad = tmp_path / "val" / "bee" / "b.jpg"
     bad.write_text("no image")
     assert str(bad) in error_of(["evaluate", model_file, "--data", str(tmp_path)], capsys)
+
+
+@pytest.mark.tensorflow
+def test_export_whichever_backend_is_chosen(model_file, tmp_path):
+    """The command takes TensorFlow, before Keras is loaded."""
+    result = subprocess.run(
+        [Path(sys.executable).with_name("keras-t2t"), "export", model_file, "small.tflite"],
+        env={**os.environ, "KERAS_BACKEND": "jax"},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert result.stdout.startswith("small.tflite\n")
+    assert (tmp_path / "small.tflite").is_file()

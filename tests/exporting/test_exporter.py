@@ -139,7 +139,7 @@ def test_models_are_checked(tmp_path):
     for model, arguments, message in (
         (keras.Model(two, keras.layers.Add()(two)), {}, "expected one input"),
         (keras.Sequential([keras.Input((None, 8, 3))]), {}, "of known size"),
-        (plain, {"with_preprocessing": True}, "expected a model that says how images are"),
+        (plain, {"with_preprocessing": True}, "expected one PreprocessedImages layer"),
         (plain, {"with_softmax": True}, "expected a model that gives logits or their softmax"),
     ):
         with pytest.raises(ValueError, match=message):
