@@ -16,7 +16,7 @@ class Terminal(io.StringIO):
 @pytest.mark.tensorflow  # no backend is used
 @pytest.mark.parametrize("stream", [Terminal, io.StringIO])
 def test_progress(stream, monkeypatch):
-    monkeypatch.setattr("time.time", iter(range(0, 1000, 2)).__next__)  # a slow machine
+    monkeypatch.setattr("tqdm.std.time", iter(range(0, 1000, 2)).__next__)  # a slow machine
     monkeypatch.setattr(sys, "stderr", stream())
     assert list(progress(iter("abc"), 3, "images")) == ["a", "b", "c"]
     with working("Writing a.tflite"):

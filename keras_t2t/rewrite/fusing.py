@@ -68,11 +68,11 @@ def fuse(model: keras.Model, forms: Collection[str] = FORMS) -> keras.Model:
         ValueError: If the model is subclassed, so that its layers cannot be told apart.
     """
     plain = functional(model)
-    fused = {}
+    replacements = {}
     for graph in graphs(plain):
         for layer in graph.layers:
-            fused = _fused(graph, layer, forms) | fused
-    faster = rebuilt(plain, lambda layer: fused.get(layer) or Shared(layer))
+            replacements = _fused(graph, layer, forms) | replacements
+    faster = rebuilt(plain, lambda layer: replacements.get(layer) or Shared(layer))
     # The name by which files refer to a plain model's class, which Keras does not export.
     Functional.__module__ = type(plain).__module__
     fused = Functional(plain.input, plain.output, name=plain.name)
@@ -121,37 +121,44 @@ class Shared(keras.layers.Layer):
         return self.layer(*args, **kwargs)
 
     def compute_output_spec(self, *args, **kwargs):
-        return keras.tree.map_structure(
-            lambda tensor: keras.KerasTensor(tensor.shape, tensor.dtype), self.layer.output
-        )
+        return self.layer.compute_output_spec(*args, **kwargs)
 
 
-class FusedProjection(Shared):
-    """A soft split and the linear layer behind it."""
+class FusedWithSplit(Shared):
+    """A layer with the soft split before it, if there is one."""
 
-    def __init__(self, dense, soft_split):
-        super().__init__(dense)
+    def __init__(self, layer, soft_split=None):
+        super().__init__(layer)
         object.__setattr__(self, "soft_split", soft_split)
+
+    def split(self, inputs):
+        """What the layer itself reads."""
+        return self.soft_split(inputs) if self.soft_split else inputs
+
+    def compute_output_spec(self, inputs, **kwargs):
+        if self.soft_split:
+            inputs = self.soft_split.compute_output_spec(inputs)
+        return super().compute_output_spec(inputs, **kwargs)
+
+
+class FusedProjection(FusedWithSplit):
+    """A soft split and the linear layer behind it."""
 
     def call(self, inputs):
         if not is_plain(self.layer):
-            return self.layer(self.soft_split(inputs))
+            return self.layer(self.split(inputs))
         return self.layer.activation(split_linear(inputs, self.soft_split, self.layer))
 
 
-class FusedT2TBlock(Shared):
+class FusedT2TBlock(FusedWithSplit):
     """A T2T block, with the soft split before it if there is one."""
-
-    def __init__(self, block, soft_split=None):
-        super().__init__(block)
-        object.__setattr__(self, "soft_split", soft_split)
 
     def call(self, inputs, training=False):
         block, attention, mlp = self.layer, self.layer.attention, self.layer.mlp
         is_performer = isinstance(attention, PerformerAttention)
         first = attention.kqv if is_performer else attention.qkv
         if not (is_plain(first) and is_plain(attention.projection)):
-            return block(self.soft_split(inputs) if self.soft_split else inputs, training=training)
+            return block(self.split(inputs), training=training)
         if self.soft_split:
             x = split_norm_linear(inputs, self.soft_split, block.norm1, first)
         else:
@@ -208,6 +215,7 @@ class FusedClassTokenBlock(Shared):
             attention.stable_dtype,
         )
 
-    def compute_output_spec(self, *args, **kwargs):
-        batch, _, channels = self.layer.output.shape
-        return keras.KerasTensor((batch, 1, channels), self.layer.output.dtype)
+    def compute_output_spec(self, inputs, **kwargs):
+        batch, _, channels = inputs.shape
+        token = keras.KerasTensor((batch, 1, channels), inputs.dtype)
+        return super().compute_output_spec(token, **kwargs)

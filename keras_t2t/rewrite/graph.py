@@ -112,7 +112,7 @@ def last_layer(model):
 
 def output_of(model: keras.Model) -> str:
     """What comes out of a model: `"logits"`, `"probabilities"`, or `"outputs"` of another kind."""
-    head = last_layer(model) if model.layers else model
+    head = last_layer(model)
     if isinstance(head, keras.layers.Softmax):
         return "probabilities"
     kinds = {keras.activations.linear: "logits", keras.activations.softmax: "probabilities"}

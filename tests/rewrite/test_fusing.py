@@ -113,6 +113,16 @@ def test_a_branching_graph():
     np.testing.assert_allclose(predictions(fuse(model), x), expected, rtol=1e-4, atol=1e-5)
 
 
+def test_a_layer_that_stands_twice():
+    one, other = keras.Input((4, 6)), keras.Input((5, 6))
+    twice = keras.layers.Dense(3)
+    joined = keras.layers.Concatenate(axis=1)([twice(one), twice(other)])
+    model = keras.Model([one, other], joined)
+    x = [np.ones((2, *tensor.shape[1:]), "float32") for tensor in (one, other)]
+    assert fuse(model).faster.output.shape == (None, 9, 3)
+    np.testing.assert_array_equal(predictions(fuse(model), x), predictions(model, x))
+
+
 def test_layers_and_variables_are_the_plain_models():
     model = small_model()
     fused = fuse(model)
