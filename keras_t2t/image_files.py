@@ -8,6 +8,9 @@ from pathlib import Path
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 IMAGE_SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
+# Pillow's names of what is opened, whatever a file is called: for others, such as EPS, Pillow may
+# start programs.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 
 
 def find_images(sources: Iterable[str | os.PathLike]) -> tuple[list[str], list[str]]:
@@ -38,7 +41,7 @@ def load_image(path) -> Image.Image:
     """Reads the first frame of an image file, upright as its EXIF orientation says.
 
     Args:
-        path: A file of any format that Pillow reads.
+        path: A file in one of `FORMATS`, its path or the open file.
 
     Returns:
         A `PIL.Image.Image` with 8 bits a channel, in the file's own mode; `convert("RGB")` makes
@@ -48,10 +51,10 @@ def load_image(path) -> Image.Image:
         ValueError: One line that names the file, whatever is wrong with it.
     """
     try:
-        with Image.open(path) as file:
+        with Image.open(path, formats=FORMATS) as file:
             return eight_bits(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image of a known format") from error
+        raise ValueError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
     # What a broken file makes Pillow's decoders raise is not limited to a few classes.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -103,3 +103,12 @@ def test_files_that_cannot_be_read(tmp_path):
             load_image(tmp_path / name)
         assert str(error.value).startswith(f"{tmp_path / name}: ")
         assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("form", ["EPS", "BLP", "DDS", "ICNS", "ICO", "JPEG2000", "PCX", "PPM"])
+def test_only_promised_formats_are_opened(tmp_path, form):
+    Image.new("P" if form == "BLP" else "RGB", (16, 16)).save(tmp_path / "a.jpg", form)
+    with Image.open(tmp_path / "a.jpg") as image:  # as Pillow does, unless it is told the formats
+        assert image.format == form
+    with pytest.raises(ValueError, match="not an image of a known format"):
+        load_image(tmp_path / "a.jpg")

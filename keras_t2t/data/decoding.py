@@ -209,7 +209,7 @@ def _is_turned(image):
     """Whether the EXIF block of a JPEG file says that the image has to be turned or mirrored."""
 
     def turned(image):
-        with Image.open(io.BytesIO(image)) as opened:
+        with Image.open(io.BytesIO(image), formats=("JPEG",)) as opened:
             return opened.getexif().get(ExifTags.Base.Orientation, 1) not in (0, 1)
 
     parts = [tf.strings.substr(image, place, 6) == b"Exif\0\0" for place in _EXIF_PLACES]

@@ -107,7 +107,8 @@ def test_what_cannot_be_read_is_skipped(model_file, folder, capsys):
     out, err = capsys.readouterr()
     assert err.splitlines() == [
         f"keras-t2t: skipped: {missing}: no such file",
-        f"keras-t2t: skipped: {folder / 'broken.png'}: not an image of a known format",
+        f"keras-t2t: skipped: {folder / 'broken.png'}: not an image of a known format "
+        "(BMP, GIF, JPEG, PNG, TIFF, WEBP)",
     ]
     assert out.count(".jpg") == 1 and out.count(".JPG") == 1
 
