@@ -54,7 +54,9 @@ def load_image(path) -> Image.Image:
         with Image.open(path, formats=FORMATS) as file:
             return eight_bits(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
-        raise ValueError(f"{path}: not an image of a known format ({', '.join(FORMATS)})") from error
+        raise ValueError(
+            f"{path}: not an image of a known format ({', '.join(FORMATS)})"
+        ) from error
     # What a broken file makes Pillow's decoders raise is not limited to a few classes.
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__

@@ -1,5 +1,8 @@
 """Labelled images that TensorFlow Datasets (TFDS) prepared."""
 
+import contextlib
+import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,10 @@ IN_MEMORY_BYTES = 2**31
 # Of a stream, whose images lie around it in the order of the files.
 SHUFFLE_BUFFER = 10_000
 FILES_AT_ONCE = 16
+# More than any data set has; TFDS makes a list of them before it has read a label.
+MOST_CLASSES = 2**18
+# Of a feature's class, in today's and in earlier files.
+_CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 
 
 def open_tfds(spec, split: str, data_dir=None, manual_dir=None) -> Source:
@@ -22,7 +29,7 @@ def open_tfds(spec, split: str, data_dir=None, manual_dir=None) -> Source:
     if str(spec).startswith("tfds:"):
         builder = _named_builder(spec.removeprefix("tfds:"), data_dir, manual_dir)
     else:
-        builder = tfds.builder_from_directory(spec)
+        builder = _prepared_builder(Path(spec))
     records = Records(builder, split)
     if builder.info.file_format == tfds.core.FileFormat.ARRAY_RECORD:
         return DataSource(records)
@@ -38,7 +45,51 @@ def open_tfds(spec, split: str, data_dir=None, manual_dir=None) -> Source:
     return ArraySource(pixels, labels.numpy(), records.name, records.class_names)
 
 
+def _prepared_builder(folder):
+    _check_features(folder)
+    try:
+        return tfds.builder_from_directory(folder)
+    except Exception as error:  # of whatever TFDS and protobuf make of the two JSON files
+        reason = " ".join(str(error).split())[:200]
+        raise ValueError(
+            f"{folder}: cannot be read as a folder that TFDS prepared ({reason})"
+        ) from error
+
+
+def _check_features(folder):
+    """Raises a ValueError for a `features.json` that names classes which are not TFDS' own.
+
+    TFDS would import them from wherever the file says.
+    """
+    for path in folder.rglob("features.json"):
+        try:
+            objects = list(_objects(json.loads(path.read_bytes())))
+        except (ValueError, RecursionError) as error:
+            raise ValueError(f"{path}: expected JSON that TFDS wrote ({error})") from None
+        for value in objects:
+            for name in (value.get(key) for key in _CLASS_KEYS):
+                if isinstance(name, str) and not name.startswith("tensorflow_datasets.core."):
+                    raise ValueError(
+                        f"{path}: expected only features of TFDS itself, got {name!r}, which was "
+                        "not imported"
+                    )
+
+
+def _objects(value):
+    """All JSON objects in a value, also in JSON texts, which earlier versions of TFDS nest."""
+    if isinstance(value, str):
+        with contextlib.suppress(ValueError):
+            value = json.loads(value)
+    if isinstance(value, dict):
+        yield value
+        value = list(value.values())
+    if isinstance(value, list):
+        for part in value:
+            yield from _objects(part)
+
+
 def _named_builder(name, data_dir, manual_dir):
+    _check_features(Path(data_dir or tfds.core.constants.DATA_DIR) / name.split("/")[0])
     try:
         builder = tfds.builder(name, data_dir=data_dir)
     except tfds.core.DatasetNotFoundError as error:
@@ -78,8 +129,18 @@ class Records:
                 f"{self.info.full_name}: expected a {split!r} split, got {', '.join(splits)}"
             )
         self.split, self.name = splits[split], f"{self.info.full_name} {split}"
+        for path in self.split.filepaths:
+            if path.parent != builder.data_path:
+                raise ValueError(
+                    f"{builder.data_path}: its dataset_info.json names a file elsewhere, {path}"
+                )
         self.keys = _image_and_label(self.info)
         self.image, self.label = (self.info.features[key] for key in self.keys)
+        if self.label.num_classes > MOST_CLASSES:
+            raise ValueError(
+                f"{self.info.full_name}: expected at most {MOST_CLASSES} classes, "
+                f"got {self.label.num_classes}"
+            )
         # TFDS makes names of numbers up where a data set has none.
         numbers = [str(number) for number in range(self.label.num_classes)]
         self.class_names = None if self.label.names == numbers else self.label.names
