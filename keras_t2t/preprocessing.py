@@ -7,6 +7,8 @@ import sys
 import warnings
 from typing import TYPE_CHECKING, Any
 
+from keras_t2t.limits import MOST_PIXELS
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -53,6 +55,11 @@ class Preprocessing:
         for name in ("height", "width"):
             if not isinstance(getattr(self, name), int) or getattr(self, name) < 1:
                 raise ValueError(f"{name}: expected a positive int, got {getattr(self, name)!r}")
+        if self.height * self.width > MOST_PIXELS:
+            raise ValueError(
+                f"height, width: expected at most {MOST_PIXELS} pixels, "
+                f"got {self.height} x {self.width}"
+            )
         if not self.mean or not all(0 <= value <= 1 for value in self.mean):
             raise ValueError(f"mean: expected a value in 0..1 for each channel, got {self.mean}")
         if len(self.std) != len(self.mean) or not all(0 < value <= 1 for value in self.std):

@@ -19,7 +19,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_t2t"
 # From the ground up. A room imports rooms of floors below its own, and itself.
 FLOORS = (
-    ("files", "compat", "validation", "progress", "moved", "image_files"),
+    ("files", "limits", "compat", "validation", "progress", "moved", "image_files"),
     ("class_names", "preprocessing"),
     ("layers", "preprocessing_layer"),
     ("models",),
@@ -43,6 +43,7 @@ WITHOUT_KERAS = (
     "data.augment",
     "files",
     "image_files",
+    "limits",
     "models.variants",
     "moved",
     "preprocessing",

@@ -13,7 +13,7 @@ import types
 import typing
 from typing import Annotated, Any, Literal, NamedTuple
 
-import yaml
+from keras_t2t.limits import load_yaml
 
 # In `Annotated`, a number is the least value, and a string the help that several commands share.
 Positive = Annotated[int, 1]
@@ -124,33 +124,12 @@ def read(text: str, hint) -> Any:
     if str in members:
         return text
     with contextlib.suppress(ValueError):
-        value = load_yaml(text)
+        value = load_yaml(text, "YAML")
         for member in members:
             with contextlib.suppress(TypeError):
                 return _fitted(value, member)
     names = [EXPECTED.get(_kind(member)) or "".join(typing.get_args(member)) for member in members]
     raise argparse.ArgumentTypeError(f"expected {' or '.join(filter(None, names))}, got {text!r}")
-
-
-def load_yaml(text: str, name: str = "YAML") -> Any:
-    """Reads YAML in which 1e-3 is a number, as in JSON; YAML 1.1 takes it for a string.
-
-    Raises:
-        ValueError: If it is not YAML; `name` is what the message calls it.
-    """
-    try:
-        return yaml.load(text, _Loader)
-    except yaml.YAMLError as error:
-        raise ValueError(f"{name}: {error}") from error
-
-
-class _Loader(yaml.SafeLoader):
-    pass
-
-
-_Loader.add_implicit_resolver(
-    "tag:yaml.org,2002:float", re.compile(r"[-+]?\d+(\.\d*)?[eE][-+]?\d+$"), list("-+0123456789")
-)
 
 
 def _fitted(value, hint):

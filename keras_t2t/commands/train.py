@@ -15,11 +15,11 @@ from keras_t2t.commands.options import (
     Parser,
     add_option,
     hyphenated,
-    load_yaml,
     options_of,
     read,
 )
 from keras_t2t.data.augment import Augmentation
+from keras_t2t.limits import load_yaml
 from keras_t2t.models.variants import list_variants
 from keras_t2t.preprocessing import Preprocessing
 from keras_t2t.training.options import Options
@@ -153,9 +153,11 @@ def _expanded(argv):
         inline = text.lstrip().startswith("{")
         if not inline and not Path(text).is_file():
             raise FileNotFoundError(f"{option}: there is no file {text}")
-        values = load_yaml(text if inline else Path(text).read_text(), option)
-        if not isinstance(values, dict):
-            raise ValueError(f"{option}: expected a mapping of options in YAML, got {text}")
+        values = load_yaml(text if inline else Path(text).read_bytes(), option)
+        if not isinstance(values, dict) or "config" in values:
+            raise ValueError(
+                f"{option}: expected a mapping of options in YAML, without config, got {text}"
+            )
         prefix = "" if option == "--config" else option.removeprefix("--") + "."
         texts = {
             key: item if isinstance(item, str) else json.dumps(item) for key, item in values.items()

@@ -2,15 +2,20 @@
 
 import gzip
 import math
+import zlib
 from pathlib import Path
 
 import numpy as np
+
+from keras_t2t.limits import refuse_expansion
 
 # Of the images and the labels of each split.
 IDX_FILES = {
     "train": ("train-images-idx3-ubyte.gz", "train-labels-idx1-ubyte.gz"),
     "validation": ("t10k-images-idx3-ubyte.gz", "t10k-labels-idx1-ubyte.gz"),
 }
+
+_LONGEST_HEADER = 4 + 4 * 255
 
 
 def read_idx(path: Path) -> np.ndarray:
@@ -21,24 +26,36 @@ def read_idx(path: Path) -> np.ndarray:
         OSError: If it cannot be read.
     """
     try:
-        return parse_idx(gzip.decompress(path.read_bytes()), str(path))
-    except (EOFError, gzip.BadGzipFile) as error:
+        with gzip.open(path) as file:
+            data = file.read(_LONGEST_HEADER)
+            shape, start = _shape(data, str(path))
+            size = math.prod(shape)
+            refuse_expansion(path, size)
+            # A byte too many tells that there are more than the header says.
+            data += file.read(max(0, start + size + 1 - len(data)))
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise ValueError(f"{path}: is not a complete gzip file ({error})") from error
+    return parse_idx(data, str(path))
 
 
 def parse_idx(data: bytes, name: str) -> np.ndarray:
     """The array in the bytes of an IDX file; `name` is what messages call it."""
+    shape, start = _shape(data, name)
+    held, size = len(data) - start, math.prod(shape)
+    if held != size:
+        held = f"more than {size}" if held > size else held
+        raise ValueError(f"{name}: its header says {shape}, but it holds {held} values")
+    return np.frombuffer(data, np.uint8, offset=start).reshape(shape)
+
+
+def _shape(data, name):
+    """The shape that a header tells, and where the values begin."""
     # Two zero bytes, the type (8 is unsigned byte), the number of dimensions; then the sizes.
     dimensions = data[3] if data[:3] == b"\0\0\x08" and len(data) > 3 else 0
-    header = 4 + 4 * dimensions
-    if not dimensions or len(data) < header:
+    start = 4 + 4 * dimensions
+    if not dimensions or len(data) < start:
         raise ValueError(
             f"{name}: expected an IDX file of unsigned bytes, got one that begins with "
             f"{data[:4].hex(' ') or 'nothing'}"
         )
-    shape = tuple(np.frombuffer(data, ">u4", dimensions, 4).tolist())
-    if len(data) - header != math.prod(shape):
-        raise ValueError(
-            f"{name}: its header says {shape}, but it holds {len(data) - header} values"
-        )
-    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+    return tuple(np.frombuffer(data, ">u4", dimensions, 4).tolist()), start

@@ -12,6 +12,7 @@ import numpy as np
 
 from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import NAME, Metadata
+from keras_t2t.limits import LONGEST_TEXT, MOST_PIXELS
 from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.rewrite import fuse, output_of
 from keras_t2t.validation import positive_int
@@ -76,7 +77,12 @@ def image_shapes(name, inputs, outputs) -> tuple[tuple, tuple]:
         ValueError: If it has not one input and one output of such shapes.
     """
     match [_sizes(shape) for shape in inputs], [_sizes(shape) for shape in outputs]:
-        case [(_, int(), int(), int()) as image], [(_, *scores)] if scores:
+        case [(_, int(height), int(width), int()) as image], [(_, *scores)] if scores:
+            if height * width > MOST_PIXELS:
+                raise ValueError(
+                    f"{name}: expected images of at most {MOST_PIXELS} pixels, "
+                    f"got {height} x {width}"
+                )
             return image, tuple(scores)
         case found:
             raise ValueError(
@@ -181,6 +187,8 @@ class LiteRTRunner(Runner):
             self.interpreter.allocate_tensors()
             if NAME.encode() in content:  # The model itself names what is in the zip behind it.
                 with zipfile.ZipFile(io.BytesIO(content)) as packed:
+                    if packed.getinfo(NAME).file_size > LONGEST_TEXT:
+                        raise ValueError(f"{NAME}: expected at most {LONGEST_TEXT} bytes")
                     text = packed.read(NAME).decode("utf-8")
         inputs = self.interpreter.get_input_details()
         outputs = self.interpreter.get_output_details()

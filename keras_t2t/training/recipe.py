@@ -20,6 +20,7 @@ import yaml
 from keras_t2t import validation
 from keras_t2t.data.augment import Augmentation
 from keras_t2t.files import replacing
+from keras_t2t.limits import load_yaml
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 
@@ -258,14 +259,14 @@ def load_recipe(path: str | os.PathLike) -> Recipe:
         ValueError: If the file is no recipe; the message names what is wrong.
     """
     try:
-        values = yaml.safe_load(Path(path).read_text())
+        values = load_yaml(Path(path).read_bytes(), "YAML")
         missing = {"preprocessing", "augmentation"} - set(values or ())
         if missing:
             raise ValueError(f"without {' and '.join(sorted(missing))}")
         values["preprocessing"] = Preprocessing(**values["preprocessing"])
         values["augmentation"] = Augmentation(**values["augmentation"])
         return Recipe(**values)
-    except (yaml.YAMLError, TypeError, ValueError) as error:
+    except (AttributeError, TypeError, ValueError) as error:
         raise ValueError(f"{path}: is not a recipe ({' '.join(str(error).split())})") from error
 
 

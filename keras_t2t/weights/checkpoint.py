@@ -18,6 +18,7 @@ import numpy as np
 import safetensors.numpy
 
 from keras_t2t.files import replacing
+from keras_t2t.limits import refuse_expansion, refuse_zip_bomb
 from keras_t2t.weights.notes import Notes
 
 # Older releases can be made to run code or corrupt memory by a file even when told to read weights
@@ -154,6 +155,8 @@ def torch_format(path: str | os.PathLike) -> str:
 
 def _torch_items(path, ema):
     mmap = torch_format(path) == "zip"
+    if mmap:
+        refuse_zip_bomb(path)
     torch = import_torch()
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -163,13 +166,16 @@ def _torch_items(path, ema):
         raise ValueError(f"{path} {_torch_refusal(error)}") from None
     state = _state_dict(content, ema, path)
     del content  # its other entries may be as large
-    for key in list(state):
-        tensor = state.pop(key)
+    for key, tensor in state.items():
         if not isinstance(key, str) or not isinstance(tensor, torch.Tensor):
             raise ValueError(
                 f"{path} holds no state dict: expected a tensor under each name, found "
-                f"{type(tensor).__name__} under {key!r}"
+                f"{type(tensor).__name__} under {key!r:.100}"
             )
+    # Tensors may share what they are of, or repeat one number by a stride of 0.
+    refuse_expansion(path, sum(tensor.numel() * tensor.itemsize for tensor in state.values()))
+    for key in list(state):
+        tensor = state.pop(key)
         if tensor.dtype == torch.bfloat16:  # which NumPy lacks
             tensor = tensor.float()
         try:
@@ -244,15 +250,19 @@ def _opened_safetensors(path):
 
 
 def _npz_items(path):
+    refusal = ValueError(
+        f"{path} cannot be read as an npz file of plain arrays: it is damaged, of another kind or "
+        "holds Python objects, which are never loaded"
+    )
+    if not zipfile.is_zipfile(path):
+        raise refusal
+    refuse_zip_bomb(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             for key in file.files:
                 yield key, file[key]
     except Exception:
-        raise ValueError(
-            f"{path} cannot be read as an npz file of plain arrays: it is damaged, of another kind "
-            "or holds Python objects, which are never loaded"
-        ) from None
+        raise refusal from None
 
 
 def require_number(array: np.ndarray, key: str, source: object) -> None:

@@ -5,6 +5,7 @@ import dataclasses
 import functools
 import io
 import json
+import math
 import os
 import warnings
 import zipfile
@@ -13,9 +14,17 @@ from typing import cast
 
 import h5py
 import keras
+import numpy as np
 
 from keras_t2t.files import replacing
 from keras_t2t.layers import TokenPooling
+from keras_t2t.limits import (
+    LONGEST_TEXT,
+    MOST_LAYERS,
+    TooLarge,
+    refuse_expansion,
+    refuse_zip_bomb,
+)
 from keras_t2t.models.graph import token_grid
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
 from keras_t2t.weights.building import Network, build_unfilled
@@ -29,7 +38,8 @@ def read_model(path: str | os.PathLike) -> keras.Model:
 
     Raises:
         FileNotFoundError: there is no such file.
-        ValueError: the file is damaged, of another kind, or asks for code to be run.
+        ValueError: the file is damaged, of another kind, asks for code to be run, or for more
+            memory or layers than it deserves.
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no model file {path}")
@@ -37,10 +47,60 @@ def read_model(path: str | os.PathLike) -> keras.Model:
         raise ValueError(
             f"{path} cannot be read as a Keras model: it is cut short or something else"
         )
+    refuse_zip_bomb(path)
     try:
+        _refuse_large(path)
         return cast(keras.Model, keras.saving.load_model(path, compile=False, safe_mode=True))
+    except TooLarge:
+        raise
     except Exception as error:  # the zip, HDF5 or JSON reader or any layer
         raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
+
+
+def _refuse_large(path):
+    """Raises a ValueError for a model or arrays that a small file can ask for in large."""
+    with zipfile.ZipFile(path) as file:
+        if file.getinfo("config.json").file_size > LONGEST_TEXT:
+            raise ValueError(f"expected a config.json of at most {LONGEST_TEXT} bytes")
+        config = {**json.loads(file.read("config.json")), "compile_config": None}
+        layers = _layers(config)
+        if layers > MOST_LAYERS:
+            raise ValueError(f"expected at most {MOST_LAYERS} layers, got {layers}")
+        weights = file.open("model.weights.h5")
+        if file.getinfo(weights.name).compress_type != zipfile.ZIP_STORED:
+            weights = io.BytesIO(weights.read())  # for HDF5 goes to and fro
+        with h5py.File(weights) as arrays:
+            refuse_expansion(path, sum(size for *_, size in _datasets(arrays)))
+    with keras.StatelessScope(initialize_variables=False):  # in which no variable gets a value
+        model = cast(keras.Model, keras.saving.deserialize_keras_object(config, safe_mode=True))
+    sizes = [math.prod(weight.shape) * np.dtype(weight.dtype).itemsize for weight in model.weights]
+    refuse_expansion(path, sum(sizes))
+
+
+def _layers(config):
+    """How many layers a configuration names, those of layers inside of layers too."""
+    number, parts = 0, [config]
+    while parts:
+        part = parts.pop()
+        if isinstance(part, dict):
+            layers = part.get("layers")
+            number += len(layers) if isinstance(layers, list) else 0
+            parts += part.values()
+        elif isinstance(part, list):
+            parts += part
+    return number
+
+
+def _datasets(file):
+    """(name, shape, bytes) of all arrays in an HDF5 file."""
+    found = []
+
+    def note(name, item):
+        if isinstance(item, h5py.Dataset):
+            found.append((name, item.shape, item.nbytes))
+
+    file.visititems(note)
+    return found
 
 
 def write_model(path: Path, model: keras.Model, overwrite: bool = False) -> None:
@@ -101,19 +161,15 @@ def read_weights_notes(path: Path) -> tuple[str, collections.Counter]:
     """
     if not path.is_file():
         raise FileNotFoundError(f"There is no weights file {path}")
-    shapes = collections.Counter()
-
-    def count(name, item):
-        # The file of a compiled model holds the optimizer's arrays too.
-        if isinstance(item, h5py.Dataset) and not name.startswith("optimizer"):
-            shapes[item.shape] += 1
-
     try:
         with h5py.File(path) as file:
-            file.visititems(count)
-            return file.attrs.get(NOTES, "{}"), shapes
+            datasets, text = _datasets(file), file.attrs.get(NOTES, "{}")
     except Exception:  # h5py has no exceptions of its own
         raise ValueError(f"{path} is damaged or holds no weights of a T2T-ViT") from None
+    refuse_expansion(path, sum(size for *_, size in datasets))
+    # The file of a compiled model holds the optimizer's arrays too.
+    own = (shape for name, shape, _ in datasets if not name.startswith("optimizer"))
+    return text, collections.Counter(own)
 
 
 def read_weights(path: Path, build: Network, input_shape: Shape | None = None) -> Weights:

@@ -8,6 +8,7 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_t2t.limits import MOST_PIXELS
 from keras_t2t.models.graph import token_grid
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
 from keras_t2t.models.variants import VARIANTS
@@ -61,6 +62,9 @@ class Notes:
                 raise ValueError("unknown variant")
             for name in ("input_shape", "grid", "class_names"):
                 values[name] = values[name] and tuple(values[name])
+            shape = values["input_shape"]
+            if shape and (len(shape) != 3 or math.prod(shape) > 4 * MOST_PIXELS):
+                raise ValueError(f"input_shape {shape}")
             if values["preprocessing"]:
                 values["preprocessing"] = Preprocessing(**values["preprocessing"])
             return cls(**values)
