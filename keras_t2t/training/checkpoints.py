@@ -1,25 +1,30 @@
 """Checkpoints: all arrays of a run in one file, written whole or not at all."""
 
 import contextlib
+import hashlib
+import io
 import json
 import os
 import warnings
-import zipfile
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from keras_t2t.limits import refuse_zip_bomb
+
 _INFO = "info.json"
-_DAMAGE = (ValueError, KeyError, EOFError, zipfile.BadZipFile, zlib.error)
+# Ends a file, before the SHA-256 of all that precedes; where it is missing, so is the zip's end
+# record unless version 0.1.0 wrote the file.
+_SEAL, _DIGEST = b"keras_t2t sha256", hashlib.sha256().digest_size
+_ZIP_END, _ZIP_END_LENGTH = b"PK\5\6", 22
 
 
 class Checkpoints:
     """The checkpoints in a folder, named by their step.
 
-    A file is a NumPy archive without pickled objects: reading one executes nothing. It is written
-    under another name, forced to the disk and then renamed, so a process or machine that dies while
-    it writes leaves the checkpoints before it as they were.
+    A file is a NumPy archive without pickled objects: reading one executes nothing. It ends in a
+    checksum of the whole. It is written under another name, forced to the disk and then renamed, so
+    a process or machine that dies while it writes leaves the checkpoints before it as they were.
 
     Args:
         folder: Path, created when the first checkpoint is saved.
@@ -53,8 +58,11 @@ class Checkpoints:
         text = np.frombuffer(json.dumps(info).encode(), np.uint8)
         try:
             self.folder.mkdir(parents=True, exist_ok=True)
-            with open(temporary, "wb") as file:
+            with open(temporary, "w+b") as file:
                 np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
+                file.seek(0)
+                digest = hashlib.file_digest(file, "sha256").digest()
+                file.write(_SEAL + digest)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -85,7 +93,9 @@ class Checkpoints:
         for path in reversed(paths):
             try:
                 return path, *read(path)
-            except _DAMAGE as error:
+            except PermissionError:  # tells nothing of the file
+                raise
+            except (OSError, ValueError) as error:
                 with contextlib.suppress(FileNotFoundError):  # Another host was faster.
                     path.rename(path.with_suffix(".npz.damaged"))
                 warnings.warn(
@@ -107,11 +117,38 @@ class Checkpoints:
 
 
 def read(path):
-    """Returns the arrays, by name, and the info of a checkpoint file."""
-    # The archive's checksum of each array is compared on reading.
-    with np.load(path, allow_pickle=False) as archive:
-        arrays = {name: archive[name] for name in archive.files}
-    return arrays, json.loads(arrays.pop(_INFO).tobytes())
+    """Returns the arrays, by name, and the info of a checkpoint file.
+
+    Raises:
+        OSError: If the file cannot be read.
+        ValueError: If it is damaged.
+    """
+    _verify(path)
+    try:
+        # The archive's checksum of each array is compared on reading.
+        with np.load(path, allow_pickle=False) as archive:
+            arrays = {name: archive[name] for name in archive.files}
+        return arrays, json.loads(arrays.pop(_INFO).tobytes())
+    except Exception as error:  # One flipped bit can make the readers raise almost anything.
+        raise ValueError(" ".join(f"{error}".split()) or type(error).__name__) from error
+
+
+def _verify(path):
+    with open(path, "rb") as file:
+        length = max(0, file.seek(0, io.SEEK_END) - len(_SEAL) - _DIGEST)
+        file.seek(length)
+        end = file.read()
+        if end.startswith(_SEAL):
+            file.seek(0)
+            digest = hashlib.sha256()
+            while length and (part := file.read(min(length, 2**20))):
+                digest.update(part)
+                length -= len(part)
+            if end.removeprefix(_SEAL) != digest.digest():
+                raise ValueError("its checksum is wrong")
+        elif not end[-_ZIP_END_LENGTH:].startswith(_ZIP_END):
+            raise ValueError("it is cut short or something else")
+    refuse_zip_bomb(path)
 
 
 def _sync_folder(folder):

@@ -1,12 +1,13 @@
 """Checkpoint files: written whole or not at all, damage is found, nothing is executed."""
 
+import contextlib
 import errno
 import os
 
 import numpy as np
 import pytest
 
-from keras_t2t.training.checkpoints import Checkpoints
+from keras_t2t.training.checkpoints import Checkpoints, read
 
 ARRAYS = {
     "model/0 a/kernel": np.arange(600, dtype="float32").reshape(20, 30),
@@ -51,6 +52,70 @@ def test_a_damaged_one_is_skipped_with_a_warning(damage, saved):
     # The next ones, of lower steps, are not taken for the oldest.
     saved.save(12, ARRAYS, {})
     assert [path.name for path in saved.paths()] == ["step-0000000010.npz", "step-0000000012.npz"]
+
+
+def npz(path, **arrays):
+    """A checkpoint as 0.1.0 wrote it, without a checksum of the whole."""
+    with open(path, "wb") as file:
+        np.savez(file, **arrays)
+
+
+def test_no_flipped_bit_escapes(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(1, {"a": np.arange(3.0), "b": np.ones(2, "int8")}, {"step": 1})
+    content = path.read_bytes()
+    assert len(read(path)[0]) == 2
+    for bit in range(8 * len(content)):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError):
+            read(path)
+    # Without the whole checksum, and nothing else, it is whole, as a file of 0.1.0.
+    archive = content.index(b"keras_t2t sha256")
+    for length in set(range(len(content))) - {archive}:
+        path.write_bytes(content[:length])
+        with pytest.raises(ValueError):
+            read(path)
+
+
+def test_a_file_of_version_0_1_0_fails_in_one_way(tmp_path):
+    path = tmp_path / "step-0000000001.npz"
+    arrays = {"a": np.arange(3.0), "info.json": np.frombuffer(b'{"step": 1}', "uint8")}
+    npz(path, **arrays)
+    assert read(path)[1] == {"step": 1}
+    content = path.read_bytes()
+    for bit in range(0, 8 * len(content), 3):
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        path.write_bytes(damaged)
+        with contextlib.suppress(ValueError):
+            read(path)
+
+
+def deep_info(path):
+    npz(path, **{"info.json": np.frombuffer(b"[" * 100_000, "uint8")})
+
+
+def no_info(path):
+    npz(path, a=np.zeros(3))
+
+
+def npy(path):
+    with open(path, "wb") as file:
+        np.save(file, np.zeros(3))
+
+
+def folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+@pytest.mark.parametrize("made", [deep_info, no_info, npy, folder])
+def test_something_else_under_the_name(made, saved):
+    made(saved.paths()[-1])
+    with pytest.warns(UserWarning, match="step-0000000015.npz is damaged"):
+        assert saved.newest()[2] == {"step": 10}
 
 
 def test_all_damaged(saved):
