@@ -49,7 +49,7 @@ done
 mkdir -p "$out"
 
 if $tfds; then
-  exec "$python" - "$tars" "$out" "$train_images" "$val_images" <<'END'
+  exec "$python" -P - "$tars" "$out" "$train_images" "$val_images" <<'END'
 import sys
 
 import tensorflow_datasets as tfds
@@ -70,7 +70,7 @@ fi
 
 if [[ -z $labels ]]; then
   # Found without importing it, which would take seconds and load TensorFlow.
-  package=$("$python" -c 'import importlib.util as u; s = u.find_spec("tensorflow_datasets"); print(s.origin if s else "")')
+  package=$("$python" -P -c 'import importlib.util as u; s = u.find_spec("tensorflow_datasets"); print(s.origin if s else "")')
   labels=$(dirname "$package")/datasets/imagenet2012/validation_labels.txt
 fi
 [[ -f $labels ]] || fail "--labels: $labels: no such file; install tensorflow-datasets or name a list"

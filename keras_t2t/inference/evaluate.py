@@ -11,7 +11,10 @@ from keras_t2t.validation import positive_int
 
 
 def evaluate(
-    predictor: Predictor, data: str | os.PathLike | tuple, batch_size: int = 64
+    predictor: Predictor,
+    data: str | os.PathLike | tuple,
+    batch_size: int = 64,
+    bad_images: str = "error",
 ) -> dict[str, float]:
     """Top-1 and top-5 accuracy on the validation images of a data set.
 
@@ -21,14 +24,17 @@ def evaluate(
             folder, an image folder with `val/` or `validation/`, a folder of (Fashion-)MNIST's
             files, or a pair of arrays.
         batch_size: Int, images at a time, default 64. A file of a fixed batch runs at its own.
+        bad_images: What to do about an image that cannot be read or decoded: `"error"` raises one
+            that names it, `"skip"` leaves it out, counts it and names it in the log.
 
     Returns:
         Dict: `top1` and, of more than five classes, `top5`, shares in 0..1; `images`, their number;
-        `images_per_second` of the model alone, without reading and preparing images.
+        `skipped`, the number of those left out; `images_per_second` of the model alone, without
+        reading and preparing images.
 
     Raises:
         ValueError: If the file does not say how images are prepared, the data have classes that
-            it does not know, or an image cannot be decoded; or as `open_source`.
+            it does not know, or an image, or every one, cannot be decoded; or as `open_source`.
     """
     # Here, because they bring TensorFlow.
     from keras_t2t.data.decoding import naming_bad_images
@@ -42,7 +48,7 @@ def evaluate(
     predictor.batch_size = positive_int(batch_size, "batch_size")
     right = np.zeros(min(5, classes))
     images, seconds = 0, 0.0
-    batches = evaluation_batches(source, preprocessing, batch_size)
+    batches = evaluation_batches(source, preprocessing, batch_size, bad_images=bad_images)
     with naming_bad_images():
         for batch, labels in progress(batches, -(-len(source) // batch_size), "batches"):
             batch, labels = batch.numpy(), outputs[labels.numpy()]
@@ -52,10 +58,13 @@ def evaluate(
             best = np.argsort(-scores, axis=1, kind="stable")[:, : len(right)]
             right += np.sum(best == labels[:, None], axis=0)
             images += len(labels)
+    if not images:
+        raise ValueError(f"data: expected images that can be decoded, got none in {source.name}")
     found = {"top1": right[0] / images}
     if classes > 5:
         found["top5"] = right.sum() / images
-    return found | {"images": images, "images_per_second": images / seconds}
+    found |= {"images": images, "skipped": len(source.skipped)}
+    return found | {"images_per_second": images / seconds}
 
 
 def outputs_of(source, predictor: Predictor) -> np.ndarray:

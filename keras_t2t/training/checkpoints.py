@@ -57,7 +57,8 @@ class Checkpoints:
         temporary = path.with_suffix(".tmp")
         text = np.frombuffer(json.dumps(info).encode(), np.uint8)
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
+            # Not its parents: a run whose folder was removed ends here.
+            self.folder.mkdir(exist_ok=True)
             with open(temporary, "w+b") as file:
                 np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
                 file.seek(0)

@@ -142,11 +142,12 @@ class Loop(keras.callbacks.Callback):
         """Trains from where the training stands to the end of the epoch, or of all."""
         # Keras resumes at the start of an epoch only, so the rest of one is a `fit` of its own.
         epoch, done = divmod(self.progress.step, self.steps_per_epoch)
+        self.ends_with_epoch = done > 0
         self.start = state.read_state(self.model)
         self.model.fit(
             self.batches.training(self.progress.step),
             initial_epoch=epoch,
-            epochs=epoch + 1 if done else self.epochs,
+            epochs=self.epochs,
             steps_per_epoch=self.steps_per_epoch - done,
             callbacks=self.callbacks,
             shuffle=False,  # the batches come in their order
@@ -199,6 +200,7 @@ class Loop(keras.callbacks.Callback):
         self._save(progress)
         row = self._finish_epoch()
         logs.update({name: row[name] for name in row if name not in ("epoch", "step", "seconds")})
+        self.model.stop_training = self.ends_with_epoch
 
     def on_test_batch_begin(self, batch, logs=None):
         stop, *_ = self._asked(batch)
@@ -226,7 +228,11 @@ class Loop(keras.callbacks.Callback):
         self._save(progress)
 
     def _with_earlier(self, logs):
-        """The means over an epoch, of which Keras knows only what came after the interruption."""
+        """The means over an epoch, of which Keras knows only what came after the interruption.
+
+        They differ in the seventh digit from those of an uninterrupted epoch, which Keras sums up
+        in float32; the weights do not.
+        """
         if self.progress.earlier is None:
             return dict(logs)
         steps, earlier = self.progress.earlier

@@ -70,7 +70,10 @@ class _Parts(keras.optimizers.Optimizer):
 
 @keras.saving.register_keras_serializable(package="keras_t2t")
 class AdamW(_Parts, keras.optimizers.AdamW):
-    """`keras.optimizers.AdamW` with PyTorch's default epsilon and the published exclusions.
+    """`keras.optimizers.AdamW` with PyTorch's epsilon and the published exclusions.
+
+    PyTorch adds epsilon to the square root of the second moment once its bias is corrected, Keras
+    before, where it counts `1 / sqrt(1 - beta_2 ** step)` as much: 32 times at the first step.
 
     One-dimensional variables (biases, norms) and the class token do not decay. The rule belongs to
     the optimizer and so survives saving and loading; what `exclude_from_weight_decay` is told does
@@ -80,7 +83,7 @@ class AdamW(_Parts, keras.optimizers.AdamW):
         learning_rate: Float or learning rate schedule. Defaults to 5e-4, published for a global
             batch of 512.
         weight_decay: Float, decoupled weight decay. Defaults to 0.05, published for T2T-ViT-14.
-        epsilon: Float. Defaults to 1e-8, PyTorch's default value; Keras' is 1e-7.
+        epsilon: Float, as PyTorch takes it. Defaults to 1e-8, PyTorch's default; Keras' is 1e-7.
         part_rates: Dictionary from regular expressions to pairs `(scale, offset)`: a variable has
             the learning rate `scale * learning_rate + offset` of the first expression that is found
             in its path, also for its decay. Defaults to none.
@@ -91,7 +94,8 @@ class AdamW(_Parts, keras.optimizers.AdamW):
             is what Keras does and the default.
         **kwargs: Other arguments of `keras.optimizers.AdamW`.
 
-    Source: README of the published implementation; `main.py`.
+    Source: README of the published implementation; `main.py`; PyTorch's documentation of
+    `torch.optim.AdamW`.
     """
 
     def __init__(
@@ -115,7 +119,13 @@ class AdamW(_Parts, keras.optimizers.AdamW):
         rate = self.rate_of(variable, learning_rate)
         if self.weight_decay and compat.uses_weight_decay(self, variable):
             self.assign_sub(variable, variable * (rate * self.weight_decay))
-        super().update_step(gradient, variable, rate)
+        epsilon, step = self.epsilon, ops.cast(self.iterations + 1, variable.dtype)
+        # With which Keras' formula becomes PyTorch's.
+        self.epsilon = epsilon * ops.sqrt(1 - ops.power(self.beta_2, step))
+        try:
+            super().update_step(gradient, variable, rate)
+        finally:
+            self.epsilon = epsilon
 
     def _apply_weight_decay(self, variables):
         """Nothing: `update_step` does it, which knows the rate of each variable."""

@@ -17,6 +17,7 @@ from keras_t2t.training.batches import open_batches
 from keras_t2t.training.build import build_model, compile_model
 from keras_t2t.training.checkpoints import Checkpoints
 from keras_t2t.training.distribution import choose_devices
+from keras_t2t.training.lock import locked
 from keras_t2t.training.loop import Loop, LossNotFinite, TrainingInterrupted
 from keras_t2t.training.options import Options
 from keras_t2t.training.recipe import Recipe, load_recipe, plain, save_recipe
@@ -50,7 +51,8 @@ def train(
         between 0 and 1.
 
     Raises:
-        ValueError: If the recipe, the data and the folder do not fit each other.
+        ValueError: If the recipe, the data and the folder do not fit each other, or another
+            training holds the folder.
         OSError: If data cannot be read, or a checkpoint not be written.
         ImportError: If TensorBoard is asked for but not installed.
         keras_t2t.training.TrainingInterrupted: On SIGTERM or Ctrl-C, once a checkpoint is written.
@@ -67,19 +69,27 @@ def train(
             "--strategy data_parallel on JAX, or one device"
         )
     batches = open_batches(recipe, chosen, devices)
-    classes = len(batches.class_names)
     class_lines = "".join(f"{name}\n" for name in batches.class_names)
-    _refuse_another_run(recipe, class_lines, folder)
+    if devices.writes:
+        folder.mkdir(parents=True, exist_ok=True)
+    lock = locked(folder, devices.hosts > 1) if devices.writes else contextlib.nullcontext()
+    with lock:
+        _refuse_another_run(recipe, class_lines, folder)
+        return _trained(recipe, batches, devices, chosen, folder, class_lines, verbose)
+
+
+def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
+    """`train`, once the run's folder is known to be free for it."""
+    classes = len(batches.class_names)
     try:
         with _keras_set_up(recipe, devices):
             model = fuse(build_model(recipe, classes))
             compile_model(model, recipe, batches.steps_per_epoch, classes, devices.jit_compile)
             if devices.writes:
                 # Not earlier: a recipe that no model can be built by is not to bind the folder.
-                folder.mkdir(parents=True, exist_ok=True)
                 save_recipe(recipe, folder / RECIPE_FILE)
                 (folder / CLASSES_FILE).write_text(class_lines)
-            history = Loop(model, batches, recipe, chosen, devices, folder, verbose=verbose).run()
+            history = Loop(model, batches, recipe, options, devices, folder, verbose=verbose).run()
     except (TrainingInterrupted, LossNotFinite) as stopped:
         found = Checkpoints(folder / "checkpoints").newest() if devices.writes else None
         if found:

@@ -252,6 +252,19 @@ def test_export_then_evaluate_and_predict(folder, model_file, capsys):
     assert main(["evaluate", model_file, "--data", str(folder / "data")]) == 0
     assert capsys.readouterr().out.startswith("top-1 100.00%, 1 images, ")
 
+    # A bad image ends it, or is left out; nothing is left of bad ones alone.
+    (named / "broken.png").write_bytes(b"no image")
+    arguments = ["evaluate", model_file, "--data", str(folder / "data")]
+    assert main(arguments) == 2
+    assert f"{named / 'broken.png'}: not an image" in capsys.readouterr().err
+    assert main([*arguments, "--bad-images", "skip"]) == 1
+    assert capsys.readouterr().out.startswith("top-1 100.00%, 1 images, 1 left out, ")
+    assert main([*arguments, "--bad-images", "skip", "--json"]) == 1
+    assert json.loads(capsys.readouterr().out)["skipped"] == 1
+    (named / "china.jpg").unlink()
+    assert main([*arguments, "--bad-images", "skip"]) == 2
+    assert "expected images that can be decoded, got none in" in capsys.readouterr().err
+
 
 @pytest.mark.tensorflow
 def test_errors_of_export_are_one_line(model_file, folder, capsys):

@@ -33,11 +33,11 @@ class At(keras.callbacks.Callback):
             self.action()
 
 
-def run(folder, callbacks=(), model=None, devices=None, minutes=10.0, keep=3, **batches):
+def run(folder, callbacks=(), model=None, devices=None, minutes=10.0, keep=3, verbose=0, **batches):
     model, devices = model or tiny.model(), devices or Devices()
     options = Options(checkpoint_minutes=minutes, keep_checkpoints=keep)
     trained = loop.Loop(
-        model, tiny.data(**batches), tiny.RECIPE, options, devices, folder, 0, callbacks
+        model, tiny.data(**batches), tiny.RECIPE, options, devices, folder, verbose, callbacks
     )
     return model, trained.run()
 
@@ -94,6 +94,15 @@ def test_sigterm_saves_and_resuming_is_exact(epoch, batch, uninterrupted, tmp_pa
     stopped = epoch * tiny.STEPS + batch + 1
     assert int(newest.stem.removeprefix("step-")) == stopped
     assert_same(*run(tmp_path), uninterrupted)
+
+
+def test_a_resumed_training_counts_its_epochs_on(tmp_path, capsys):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, [At(terminate, 1, 1)])
+    capsys.readouterr()
+    run(tmp_path, verbose=2)
+    lines = capsys.readouterr().out.splitlines()
+    assert [line for line in lines if line.startswith("Epoch")] == ["Epoch 2/3", "Epoch 3/3"]
 
 
 @pytest.mark.tensorflow

@@ -102,6 +102,29 @@ def test_adamw_by_parts_equals_its_formula():
             np.testing.assert_allclose(found[i], expected[i], rtol=2e-5)
 
 
+@pytest.mark.parametrize("scale", [1e-9, 1e-8, 1e-7, 1e-5, 1e-3, 1])
+@pytest.mark.parametrize("amsgrad", [False, True])
+def test_adamw_equals_torch(scale, amsgrad):
+    """Also where epsilon counts: on small gradients, and at the first steps above all."""
+    torch = pytest.importorskip("torch")
+    layers = Layers()
+    gradients = layers.gradients
+    layers.gradients = lambda step: [np.float32(scale) * g for g in gradients(step)]
+    theirs = [
+        torch.nn.Parameter(torch.tensor(ops.convert_to_numpy(v)).double()) for v in layers.variables
+    ]
+    groups = [{"params": theirs[:1]}, {"params": theirs[1:], "weight_decay": 0.0}]
+    optimizer = torch.optim.AdamW(groups, lr=0.1, weight_decay=0.3, amsgrad=amsgrad)
+    values, _ = layers.train(AdamW(0.1, weight_decay=0.3, amsgrad=amsgrad), 20)
+    for step, found in enumerate(values):
+        for parameter, gradient in zip(theirs, layers.gradients(step), strict=True):
+            parameter.grad = torch.tensor(gradient).double()
+        optimizer.step()
+        for one, other in zip(found, theirs, strict=True):
+            # In float32, 1 - 0.999 is known to four digits; each of 20 steps is of 0.1 at most.
+            np.testing.assert_allclose(one, other.detach().numpy(), rtol=2e-5, atol=1e-5)
+
+
 def test_sgd_couples_l2_ahead_of_the_momentum():
     """`torch.optim.SGD(weight_decay=...)` in NumPy."""
     layers = Layers()

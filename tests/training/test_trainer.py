@@ -5,6 +5,9 @@ import dataclasses
 import importlib.util
 import json
 import os
+import re
+import shutil
+import socket
 import subprocess
 import sys
 import warnings
@@ -25,6 +28,7 @@ from keras_t2t.training import (
     save_recipe,
     train,
 )
+from keras_t2t.training.lock import locked
 from tests.training.replicas import data, recipe
 
 
@@ -147,6 +151,57 @@ def test_tensorboard(tmp_path, monkeypatch):
     assert not (tmp_path / "other").exists()
 
 
+HOLDER = """
+import sys, pathlib, time
+from keras_t2t.training.lock import locked
+with locked(pathlib.Path(sys.argv[1]), False):
+    print("held", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.tensorflow
+def test_a_folder_holds_one_training_at_a_time(tmp_path, caplog):
+    command = [sys.executable, "-c", HOLDER, str(tmp_path)]
+    holder = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    assert holder.stdout.readline() == "held\n"
+    chosen, host = recipe(epochs=1, warmup_epochs=0), socket.gethostname()
+    message = f"{tmp_path}: process {holder.pid} on {host} trains in it. Choose another folder"
+    with pytest.raises(ValueError, match=re.escape(message)):
+        train(chosen, data(), tmp_path, verbose=0)
+    assert not (tmp_path / "recipe.yaml").exists()
+    # The process may be on another host, where nobody can see that it is dead: a job of one host
+    # is refused, one of several has to be able to start again.
+    (tmp_path / ".lock.json").write_text(json.dumps({"host": "elsewhere", "process": 7}))
+    with (
+        pytest.raises(ValueError, match="process 7 on elsewhere trains in it"),
+        locked(tmp_path, False),
+    ):
+        pass
+    with locked(tmp_path, True):
+        assert "process 7 on elsewhere trains in it, or died" in caplog.text
+    # A dead process holds nothing.
+    holder.kill()
+    holder.wait()
+    train(chosen, data(), tmp_path, verbose=0)
+    assert not (tmp_path / ".lock.json").exists()
+
+
+@pytest.mark.tensorflow
+def test_a_folder_that_is_removed_ends_the_training(tmp_path, monkeypatch):
+    out = tmp_path / "run"
+
+    def removing(self):
+        shutil.rmtree(out)
+        return run(self)
+
+    run = loop.Loop.run
+    monkeypatch.setattr(loop.Loop, "run", removing)
+    with pytest.raises(OSError, match="checkpoint could not be written .No such file or directory"):
+        train(recipe(epochs=1, warmup_epochs=0), data(), out, verbose=0)
+    assert not out.exists()
+
+
 def test_another_recipe_in_the_same_folder(run):
     out, _, _ = run
     other = dataclasses.replace(recipe(epochs=3), learning_rate=0.5, seed=1)
@@ -191,6 +246,7 @@ def test_mirrored_in_half_precision(tmp_path):
     """Two logical devices; in a process of its own, whose CPU is not split yet."""
     code = """
 import sys
+from keras_t2t.training.lock import locked
 from tests.training.replicas import data, recipe
 from keras_t2t.training import train
 chosen = recipe(epochs=2, precision="mixed_float16")
