@@ -22,6 +22,16 @@ def progress(items: Iterable[Item], total: int, unit: str) -> Iterator[Item]:
     yield from tqdm(items, total=total, unit=f" {unit}", disable=None, leave=False, delay=1)
 
 
+def printable(text: object) -> str:
+    """A stranger's text, in which an escape code stands for what could drive a terminal."""
+
+    def shown(character):
+        harmless = character.isprintable() or character == "\n"
+        return character if harmless else character.encode("unicode_escape").decode()
+
+    return "".join(map(shown, str(text)))
+
+
 @contextlib.contextmanager
 def working(text: str) -> Iterator[None]:
     """Shows a line of text while the block runs."""

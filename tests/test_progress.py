@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from keras_t2t.progress import progress, working
+from keras_t2t.progress import printable, progress, working
 
 
 class Terminal(io.StringIO):
@@ -33,3 +33,19 @@ def test_no_stderr(monkeypatch):
     monkeypatch.setattr(sys, "stderr", None)
     with working("Writing"):
         pass
+
+
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    "text, shown",
+    [
+        ("Füße, 猫 and 🐈\n", "Füße, 猫 and 🐈\n"),
+        ("\x1b[2J\x1b]0;title\x07", r"\x1b[2J\x1b]0;title\x07"),
+        ("a\rb\x08\x00", r"a\rb\x08\x00"),
+        ("\x9b31m", r"\x9b31m"),  # the same in one character
+        ("gpj.\u202egnp", r"gpj.\u202egnp"),  # written backwards
+        ("\udcff.jpg", r"\udcff.jpg"),  # a name that is no UTF-8
+    ],
+)
+def test_what_drives_a_terminal_is_shown(text, shown):
+    assert printable(text) == shown

@@ -2,6 +2,7 @@
 
 from keras_t2t.commands import models
 from keras_t2t.commands.console import load
+from keras_t2t.progress import printable
 
 
 def run(folder: str) -> int:
@@ -18,6 +19,6 @@ def run(folder: str) -> int:
     number = 0
     for problem in problems:
         number += 1
-        print(problem, flush=True)
+        print(printable(problem), flush=True)
     print(f"{folder}: {images:,} image(s), {number:,} problem(s)")
     return 1 if number else 0

@@ -5,12 +5,12 @@ import importlib
 import os
 import sys
 
-from keras_t2t.progress import working
+from keras_t2t.progress import printable, working
 
 
 def complain(kind: str, message: object) -> None:
     """Writes one line to stderr."""
-    print(f"keras-t2t: {kind}: {' '.join(str(message).split())}", file=sys.stderr)
+    print(f"keras-t2t: {kind}: {printable(' '.join(str(message).split()))}", file=sys.stderr)
 
 
 def load(*modules: str) -> None:

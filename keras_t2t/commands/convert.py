@@ -8,7 +8,7 @@ from keras_t2t.commands.console import complain, load
 from keras_t2t.commands.models import check_file
 from keras_t2t.files import refuse_existing
 from keras_t2t.models.variants import list_variants
-from keras_t2t.progress import working
+from keras_t2t.progress import printable, working
 from keras_t2t.validation import one_of
 from keras_t2t.weights.published import require_suffix
 
@@ -33,7 +33,7 @@ def run(source: str, destination: str, *, variant: str | None = None, force: boo
 
     with _printing_notes(), working(f"Converting {source}"):
         model = convert(source, destination, variant, overwrite=force)
-    print(f"{destination}: {model.name}, {model.count_params():,} parameters")
+    print(f"{destination}: {printable(model.name)}, {model.count_params():,} parameters")
     return 0
 
 

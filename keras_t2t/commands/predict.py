@@ -7,7 +7,7 @@ from keras_t2t.commands.console import complain
 from keras_t2t.commands.models import AnyModel, Labels, Weights, open_predictor
 from keras_t2t.commands.options import Positive
 from keras_t2t.image_files import find_images
-from keras_t2t.progress import progress
+from keras_t2t.progress import printable, progress
 
 
 def run(
@@ -46,8 +46,8 @@ def run(
         if json:
             print(json_module.dumps(result))
         elif "predictions" in result:
-            print(result["image"])
+            print(printable(result["image"]))
             for line in result["predictions"]:
-                name = line["name"].replace("_", " ")
-                print(f"  {line['probability']:8.2%}  {name:30}  {line['class']}")
+                name, key = printable(line["name"].replace("_", " ")), printable(line["class"])
+                print(f"  {line['probability']:8.2%}  {name:30}  {key}")
     return code

@@ -1,6 +1,7 @@
 """`keras-t2t summary`."""
 
 from keras_t2t.commands.console import load
+from keras_t2t.progress import printable
 
 
 def run(variants: list[str] | None = None, *, plot: str | None = None, force: bool = False) -> int:
@@ -26,5 +27,5 @@ def run(variants: list[str] | None = None, *, plot: str | None = None, force: bo
     table = summary_table(variants)
     if plot:
         save_figure(plot, overwrite=force)
-    print(table)
+    print(printable(table))
     return 0

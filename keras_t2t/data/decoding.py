@@ -12,6 +12,7 @@ from PIL import ExifTags, Image
 
 from keras_t2t.data.python_calls import python_call
 from keras_t2t.image_files import load_image
+from keras_t2t.progress import printable
 
 logger = logging.getLogger("keras_t2t")
 
@@ -121,7 +122,7 @@ def note(source, name: str, reason: str, skip: bool) -> None:
         raise BadImageError(f"{_FAILED}{name}: {reason}")
     if name not in source.skipped:
         source.skipped[name] = reason
-        logger.warning("skipped %s: %s", name, reason)
+        logger.warning("skipped %s: %s", printable(name), printable(reason))
 
 
 def load_any(image: str | bytes) -> Image.Image:

@@ -111,7 +111,8 @@ def visualize(
         "counted": "this image alone" if len(images) == 1 else f"{len(images)} images",
         "dead_table": escape(dead.table()),
         "cost_table": escape(cost.table()),
-        "explorer": json.dumps(_explorer(model, shown, blocks)),
+        # Inside of a script, HTML still ends at a `</script>`.
+        "explorer": json.dumps(_explorer(model, shown, blocks)).replace("<", r"\u003c"),
     }
     template = (
         importlib.resources.files("keras_t2t.inspection").joinpath("report.html").read_text("utf-8")

@@ -11,6 +11,7 @@ from typing import Any
 import keras
 
 from keras_t2t.data.decoding import naming_bad_images
+from keras_t2t.progress import printable
 from keras_t2t.rewrite import fuse
 from keras_t2t.training import state
 from keras_t2t.training.batches import open_batches
@@ -103,7 +104,7 @@ def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
     if devices.writes:
         _save_models(model, state.read_state(model), recipe, classes, folder)
         for name, reason in batches.skipped.items():
-            print(f"skipped {name}: {reason}")
+            print(printable(f"skipped {name}: {reason}"))
         results = {"parameters": model.count_params(), **history[-1]}
         results["skipped"] = len(batches.skipped)
         (folder / "results.json").write_text(json.dumps(results, indent=2) + "\n")

@@ -111,6 +111,14 @@ def test_what_cannot_be_read_is_skipped(model_file, folder, capsys):
         "(BMP, GIF, JPEG, PNG, TIFF, WEBP)",
     ]
     assert out.count(".jpg") == 1 and out.count(".JPG") == 1
+    # Names may hold what drives a terminal.
+    (folder / "\x1b[2J.png").write_bytes(b"no image")
+    shutil.copy(PHOTOS / "china.jpg", folder / "\x1b[1m.jpg")
+    assert main(arguments) == 1
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err and r"\x1b[2J.png" in err and r"\x1b[1m.jpg" in out
+    (folder / "\x1b[2J.png").unlink()
+    (folder / "\x1b[1m.jpg").unlink()
 
     assert main([*arguments, "--json"]) == 1
     results = [json.loads(line) for line in capsys.readouterr().out.splitlines()]

@@ -15,7 +15,7 @@ from PIL import Image
 from keras_t2t import model_preprocessing
 from keras_t2t.commands.main import main
 from keras_t2t.inference.predict import predict_images
-from keras_t2t.inspection import attention_maps, complexity, visualize
+from keras_t2t.inspection import attention_maps, complexity, report, visualize
 from tests.inspection.small_models import images, small_model
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
@@ -60,7 +60,7 @@ def test_report(tmp_path):
     parsed = Page(html)
     # Self-contained: all pictures are in the page, and each is one of the files or the image.
     assert parsed.addresses and all(src.startswith("data:image/png;") for src in parsed.addresses)
-    assert "http" not in html and "@import" not in html and "url(" not in html
+    assert "://" not in html and "@import" not in html and "url(" not in html
     for name in PICTURES:
         assert base64.b64encode((folder / f"{name}.png").read_bytes()).decode() in html
     assert parsed.hidden == ["explorer"]  # until its script runs
@@ -119,6 +119,12 @@ def test_names_are_text_not_markup(tmp_path):
     html = visualize(model_for_photos(), [photo], tmp_path / "report", ["<i>"] * 5).read_text()
     assert "&lt;b&gt;&amp;.png" in html and "&lt;i&gt;" in html
     assert "<b>&.png" not in html and "<i>" not in html
+
+
+def test_no_script_ends_early(tmp_path, monkeypatch):
+    monkeypatch.setattr(report, "_explorer", lambda *_: {"blocks": ["</script><script>stolen()"]})
+    html = visualize(model_for_photos(), [PHOTO], tmp_path).read_text()
+    assert "\\u003c/script>\\u003cscript>stolen()" in html and "<script>stolen" not in html
 
 
 def test_nothing_is_overwritten_unasked(tmp_path):
