@@ -27,7 +27,11 @@ def pytest_collection_modifyitems(config, items):
     missing on this machine.
     """
     backend = keras.backend.backend()
-    markers = {"tensorflow": (), "jax": ("tensorflow",), "torch": ("tensorflow", "not_torch")}
+    markers = {
+        "tensorflow": (),
+        "jax": ("tensorflow", "not_jax"),
+        "torch": ("tensorflow", "not_torch"),
+    }
     left_out = [
         item for item in items if any(item.get_closest_marker(name) for name in markers[backend])
     ]

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.tensorflow  # no backend is used
+
 ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_t2t"
 # From the ground up. A room imports rooms of floors below its own, and itself.

@@ -7,7 +7,11 @@ import sys
 import zipfile
 from pathlib import Path
 
+import pytest
+
 import keras_t2t
+
+pytestmark = pytest.mark.tensorflow  # no backend is used
 
 ROOT = Path(__file__).parents[1]
 

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 import keras_t2t
+from keras_t2t import compat
 from keras_t2t.inference.evaluate import evaluate
 from tests.fixtures.v010 import write as v010
 
@@ -65,8 +66,19 @@ def assert_sums(variables, expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3, err_msg=path)
 
 
-def test_training_goes_on():
-    """With the same moments, averages, learning rates and decay: the losses would tell."""
+def test_training_goes_on(monkeypatch):
+    """With the same moments, averages, learning rates and decay: the losses would tell.
+
+    In the arithmetic of 0.1.0, whose epsilon stood where Keras has it.
+    """
+
+    def update_step(self, gradient, variable, learning_rate):
+        rate = self.rate_of(variable, learning_rate)
+        if compat.uses_weight_decay(self, variable):
+            self.assign_sub(variable, variable * (rate * self.weight_decay))
+        keras.optimizers.AdamW.update_step(self, gradient, variable, rate)
+
+    monkeypatch.setattr(keras_t2t.training.AdamW, "update_step", update_step)
     model = keras.saving.load_model(FILES["compiled"])
     assert type(model.optimizer) is keras_t2t.training.AdamW
     assert_sums(model.optimizer.variables, EXPECTED["compiled"]["optimizer"])

@@ -3,6 +3,8 @@
 A few lines of urllib, because neither keras.utils.get_file nor pooch continues a broken download.
 """
 
+import contextlib
+import dataclasses
 import hashlib
 import http.client
 import json
@@ -18,6 +20,7 @@ import filelock
 import keras
 from tqdm import tqdm
 
+from keras_t2t.files import replacing
 from keras_t2t.weights.checkpoint import torch_format
 from keras_t2t.weights.published import BASE_ADDRESS_VARIABLE, PublishedWeights, address
 
@@ -26,6 +29,9 @@ ATTEMPTS = 4
 PAUSE = 1.0  # seconds before the second attempt, doubled before each later one
 LOCK_TIMEOUT = 3600.0  # seconds to wait for another process that fetches the same file
 CHUNK = 1 << 20  # bytes
+SLOWEST = 1024  # bytes a second, on average over PATIENCE; what holds the lock has to go on
+PATIENCE = 60.0  # seconds
+LARGEST = 1 << 32  # bytes, of a file whose size neither the table nor the server tells
 
 
 class DownloadError(OSError):
@@ -47,7 +53,8 @@ def fetch(entry: PublishedWeights) -> Path:
     The file grows under the name `<file>.part` and is renamed once its length and, where known,
     its size and SHA-384 are right. A broken download is continued, by this call or a later one,
     where the server supports ranges and names the version of the file (ETag or Last-Modified).
-    Processes that want the same file wait for each other.
+    Processes that want the same file wait for each other. Of a file whose SHA-384 was not
+    published, the first seen is noted beside it, as `<file>.sha384`, and expected from then on.
 
     Args:
         entry: `PublishedWeights`, from `keras_t2t.weights.published.find`.
@@ -62,6 +69,7 @@ def fetch(entry: PublishedWeights) -> Path:
         ValueError: `KERAS_T2T_WEIGHTS_URL` is not a URL.
     """
     target = cache_folder() / entry.filename
+    entry = dataclasses.replace(entry, sha384=entry.sha384 or _noted(target))
     url = address(entry)
     if not target.exists():
         try:
@@ -69,6 +77,7 @@ def fetch(entry: PublishedWeights) -> Path:
             with filelock.FileLock(f"{target}.lock", timeout=LOCK_TIMEOUT):
                 if not target.exists():  # it may have come while we waited
                     _download(entry, url, target)
+                    _note(target, entry)
         except filelock.Timeout:
             held = f"another process has held {target}.lock for {LOCK_TIMEOUT:.0f} s"
             raise DownloadError(f"Cannot download {url}: {held}") from None
@@ -86,7 +95,32 @@ def fetch(entry: PublishedWeights) -> Path:
     fault = _fault(target, entry)
     if fault:
         raise DownloadError(f"{target} {fault}. Delete it to have it downloaded from {url}.")
+    with contextlib.suppress(OSError):  # of a folder that is not ours to write
+        _note(target, entry)
     return target
+
+
+def _note(target, entry):
+    """Notes the SHA-384 of a file of which none is known."""
+    if entry.sha384 is None:
+        with replacing(_note_path(target), overwrite=True) as temporary:
+            temporary.write_text(_sha384(target) + "\n")
+
+
+def _noted(target):
+    try:
+        return _note_path(target).read_text().strip() if target.exists() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _note_path(target):
+    return target.with_name(target.name + ".sha384")
+
+
+def _sha384(path):
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha384").hexdigest()
 
 
 def _download(entry, url, target):
@@ -135,11 +169,19 @@ def _transfer(entry, url, part, record):
                 record.write_text(json.dumps({"url": url, "total": total, "validator": validator}))
         quiet = not keras.config.is_interactive_logging_enabled() or None  # None: off a terminal
         bar = tqdm(initial=done, total=total, unit="B", unit_scale=True, disable=quiet)
+        since, before, most = time.monotonic(), done, total or LARGEST
         with open(part, "ab") as file, bar:
             while chunk := _read(response):
+                if done + len(chunk) > most:
+                    _discard(part, record)
+                    raise DownloadError(f"the server sent more than {most} bytes")
                 file.write(chunk)
                 done += len(chunk)
                 bar.update(len(chunk))
+                if time.monotonic() - since > PATIENCE:
+                    if done - before < SLOWEST * PATIENCE:
+                        raise _Interrupted(f"{done - before} bytes came in {PATIENCE:.0f} s")
+                    since, before = time.monotonic(), done
             file.flush()
             os.fsync(file.fileno())  # so that the new name never stands for an empty file
     if total and done != total:
@@ -204,7 +246,7 @@ def _open(request):
 
 def _read(response):
     try:
-        return response.read(CHUNK)
+        return response.read1(CHUNK)  # what has come, so that a trickle is seen as one
     except (OSError, http.client.HTTPException) as error:
         raise _Interrupted(f"the connection broke: {error}") from None
 
@@ -215,10 +257,9 @@ def _fault(path, entry):
     if entry.size is not None and size != entry.size:
         return f"has {size} bytes, but the published file has {entry.size}"
     if entry.sha384 is not None:
-        with open(path, "rb") as file:
-            digest = hashlib.file_digest(file, "sha384").hexdigest()
+        digest = _sha384(path)
         if digest != entry.sha384:
-            return f"has SHA-384 {digest}, but the published file has {entry.sha384}"
+            return f"has SHA-384 {digest}, but expected is {entry.sha384}"
     try:
         torch_format(path)
     except ValueError as error:

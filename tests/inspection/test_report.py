@@ -18,6 +18,9 @@ from keras_t2t.inference.predict import predict_images
 from keras_t2t.inspection import attention_maps, complexity, report, visualize
 from tests.inspection.small_models import images, small_model
 
+# What is drawn is tested on all backends, in the other modules.
+pytestmark = pytest.mark.not_jax
+
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 PHOTO = PHOTOS / "flower.jpg"
 PICTURES = "attention dead_channels feature_maps heads rollout stages".split()

@@ -17,7 +17,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts/fault_drill.py"
 @pytest.mark.tensorflow
 def test_a_training_that_is_killed_ends_like_one_that_is_not():
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--kills", "1", "--no-full-disk"],
+        [sys.executable, SCRIPT, "--kills", "1", "--epochs", "5", "--no-full-disk"],
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])},
         capture_output=True,
         text=True,

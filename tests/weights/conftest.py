@@ -54,7 +54,8 @@ class Answer:
     status: int | None = None  # an error, without content
     sends: int | None = None  # bytes after which the connection ends
     stalls: bool = False  # then it stays open instead, in silence
-    pause: float = 0.0  # seconds between pieces of 1 MiB
+    piece: int = 1 << 20  # bytes
+    pause: float = 0.0  # seconds between pieces
     length: int | None = None  # of Content-Length, if it is not to be the truth
     framing: str = "length"  # or "chunked", or "none"
 
@@ -121,8 +122,8 @@ class _Handler(http.server.BaseHTTPRequestHandler):
         whole = answer.sends is None
         data = data if whole else data[: answer.sends]
         try:
-            for start in range(0, len(data), 1 << 20):
-                piece = data[start : start + (1 << 20)]
+            for start in range(0, len(data), answer.piece):
+                piece = data[start : start + answer.piece]
                 if answer.framing == "chunked":
                     piece = b"%x\r\n%s\r\n" % (len(piece), piece)
                 self.wfile.write(piece)

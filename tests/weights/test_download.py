@@ -184,7 +184,7 @@ def test_wrong_size_is_not_downloaded(server, entry, content):
 
 
 def test_wrong_checksum(server, entry):
-    with pytest.raises(DownloadError, match=f"has SHA-384 {entry.sha384}, but .* has 0000"):
+    with pytest.raises(DownloadError, match=f"has SHA-384 {entry.sha384}, but expected is 0000"):
         fetch(dataclasses.replace(entry, sha384="0" * 96))
     assert names() == set()
 
@@ -248,6 +248,56 @@ def test_transfer_of_unknown_length(server, entry, content, answer):
     assert fetch(entry).read_bytes() == content
 
 
+@pytest.mark.parametrize("framing", ["chunked", "none"])
+def test_endless_answer(server, entry, content, answer, framing):
+    """No more comes to the disk than the file's own size and a piece."""
+    server.content = content + bytes(50 << 20)
+    server.answers = [answer(framing=framing)]
+    with pytest.raises(DownloadError, match=f"the server sent more than {len(content)} bytes"):
+        fetch(entry)
+    assert names() == set()
+
+
+def test_endless_answer_of_unknown_size(server, entry, content, answer, monkeypatch):
+    monkeypatch.setattr(download, "LARGEST", len(content))
+    server.content = content + bytes(1)
+    server.answers = [answer(framing="chunked")]
+    with pytest.raises(DownloadError, match=f"the server sent more than {len(content)} bytes"):
+        fetch(unknown(entry))
+    assert names() == set()
+
+
+def test_trickle(server, entry, content, answer, monkeypatch):
+    """Bytes that come too slowly to time out do not hold the lock for ever."""
+    monkeypatch.setattr(download, "PATIENCE", 0.5)
+    server.answers = [answer(piece=1, pause=0.1) for _ in range(download.ATTEMPTS)]
+    with pytest.raises(DownloadError, match=r"[1-9] bytes came in 0 s \(4 attempts\)"):
+        fetch(entry)
+    assert fetch(entry).read_bytes() == content
+    assert server.requests[-1]["Range"] is not None
+
+
+def test_what_was_first_seen_is_expected_from_then_on(server, entry, content):
+    path = fetch(unknown(entry))
+    noted = path.with_name(path.name + ".sha384")
+    assert noted.read_text() == entry.sha384 + "\n"
+    assert fetch(unknown(entry)) == path
+    changed = bytearray(content)
+    changed[len(content) // 2] ^= 1
+    path.write_bytes(changed)
+    with pytest.raises(DownloadError, match=f"but expected is {entry.sha384}. Delete it to have"):
+        fetch(unknown(entry))
+    path.unlink()
+    assert fetch(unknown(entry)).read_bytes() == content
+    # Of a file that was put there by hand too.
+    noted.unlink()
+    fetch(unknown(entry))
+    assert noted.read_text() == entry.sha384 + "\n"
+    # The published one goes before.
+    noted.write_text("0" * 96)
+    assert fetch(entry) == path
+
+
 def test_no_server(entry, monkeypatch, tmp_path):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
@@ -277,7 +327,7 @@ def test_damaged_file_put_there_by_hand_is_kept_and_refused(server, entry, conte
     cache_folder().mkdir(parents=True)
     target = cache_folder() / entry.filename
     target.write_bytes(damaged)
-    with pytest.raises(DownloadError, match="but the published file has .*Delete it to have it"):
+    with pytest.raises(DownloadError, match="but .*Delete it to have it"):
         fetch(entry)
     assert target.read_bytes() == damaged
     assert server.requests == []
