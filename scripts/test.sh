@@ -5,7 +5,7 @@
 #   scripts/test.sh [--quick | --full] [arguments of pytest, paths as seen from the repository's root]
 #   VENV=/some/folder PYTHON=python3.12 scripts/test.sh --quick
 #
-#   --quick  an answer in three minutes: TensorFlow only, without the tests that are marked as slow
+#   --quick  an answer in three minutes: PyTorch only, which compiles nothing, without the tests that are marked as slow
 #   --full   more than CI runs: all 14 variants on every backend, and --quick under each other Python that is at hand
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
@@ -65,7 +65,7 @@ backends=(tensorflow jax torch)
 options=()
 case $mode in
   --quick)
-    backends=(tensorflow)
+    backends=(torch)
     options=(-m "not slow")
     ;;
   --full) options=(--all-variants) ;;

@@ -62,6 +62,7 @@ def test_stage_by_stage(variant):
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
 @pytest.mark.parametrize("variant", ["t2t_vit_7", "t2t_vit_t_14"])
 def test_mixed_precision_keeps_to_its_digits(variant, policy):
@@ -137,6 +138,7 @@ def test_gradient_norms_of_the_first_step():
         np.testing.assert_allclose(norms[key], norm, rtol=1e-3, err_msg=key)
 
 
+@pytest.mark.slow
 def test_twelve_steps_of_adamw():
     model, loss = training_model()
     optimizer = AdamW(

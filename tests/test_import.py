@@ -10,6 +10,8 @@ import pytest
 
 import keras_t2t
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 
 

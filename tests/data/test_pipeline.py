@@ -303,6 +303,7 @@ def test_wrong_augmentation(arguments, message):
         Augmentation(**arguments)
 
 
+@pytest.mark.slow
 def test_every_backend_learns_from_it():
     """On JAX and torch TensorFlow only feeds: a linear model tells dark from bright images."""
     rng = np.random.default_rng(0)

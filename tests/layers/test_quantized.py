@@ -12,6 +12,7 @@ MAKERS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
 @pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
 def test_a_quantised_model_can_be_stored_again_and_again(name, policy, tmp_path):

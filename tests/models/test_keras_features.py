@@ -74,6 +74,7 @@ def test_fit_learns(policy):
     assert history["accuracy"][-1] > 0.9
 
 
+@pytest.mark.slow
 def test_int8_quantisation(tmp_path):
     model = small(depth=1, seed=0)
     x = images(model)

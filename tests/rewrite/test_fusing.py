@@ -235,6 +235,7 @@ def test_lora_is_not_fused_away(token_mixer):
     np.testing.assert_allclose(predictions(fused, x), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_quantised_layers_are_not_fused_away():
     model = small_model()
     fused, x = fuse(model), ops.convert_to_tensor(images())

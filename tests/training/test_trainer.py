@@ -31,6 +31,8 @@ from keras_t2t.training import (
 from keras_t2t.training.lock import locked
 from tests.training.replicas import data, recipe
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture(scope="module", autouse=True)
 def quickly_compiled():

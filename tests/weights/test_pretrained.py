@@ -26,6 +26,8 @@ from keras_t2t.weights.published import PUBLISHED, SUFFIXES
 from tests import parity
 from tests.fixtures.reference_weights import reference_array
 
+pytestmark = pytest.mark.slow
+
 torch = pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
