@@ -1,5 +1,6 @@
 """Image files: where they are, and what is in them as 8-bit pixels that stand upright."""
 
+import collections
 import glob
 import os
 from collections.abc import Iterable
@@ -83,11 +84,26 @@ def eight_bits(image: Image.Image) -> Image.Image:
     return Image.fromarray((pixels >> 8).astype("uint8"))
 
 
-def files_below(folder: str | os.PathLike, suffixes: tuple[str, ...] = IMAGE_SUFFIXES) -> list[str]:
-    """The paths of the image files in a folder and its subfolders, sorted; links are followed."""
-    return sorted(
-        os.path.join(where, file)
-        for where, _, files in os.walk(Path(folder), followlinks=True)
-        for file in files
-        if file.lower().endswith(suffixes)
-    )
+def files_below(folder: str | os.PathLike) -> list[str]:
+    """The paths of the image files in a folder and its subfolders, sorted; links are followed.
+
+    What is hidden, as `is_hidden` has it, is left out.
+    """
+    return sorted(path for path in _visible_files(folder) if path.lower().endswith(IMAGE_SUFFIXES))
+
+
+def passed_over(folder: str | os.PathLike) -> collections.Counter[str]:
+    """How many files `files_below` leaves out that are not hidden, by their suffix."""
+    suffixes = (os.path.splitext(path)[1].lower() for path in _visible_files(folder))
+    return collections.Counter(suffix for suffix in suffixes if suffix not in IMAGE_SUFFIXES)
+
+
+def is_hidden(name: str) -> bool:
+    """Whether a file or folder of this name is none of the user's, such as `.git`."""
+    return name.startswith(".") or name == "__MACOSX"
+
+
+def _visible_files(folder):
+    for where, folders, files in os.walk(Path(folder), followlinks=True):
+        folders[:] = [name for name in folders if not is_hidden(name)]
+        yield from (os.path.join(where, name) for name in files if not is_hidden(name))

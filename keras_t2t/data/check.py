@@ -9,8 +9,8 @@ import tensorflow as tf
 
 from keras_t2t.data import decoding
 from keras_t2t.data.python_calls import python_call
-from keras_t2t.data.sources import SPLITS, SUFFIXES, split_folder, subfolders
-from keras_t2t.image_files import files_below
+from keras_t2t.data.sources import SPLITS, split_folder, subfolders
+from keras_t2t.image_files import IMAGE_SUFFIXES, files_below
 
 
 def check_data(folder: str | os.PathLike) -> tuple[int, Iterator[str]]:
@@ -36,8 +36,7 @@ def check_data(folder: str | os.PathLike) -> tuple[int, Iterator[str]]:
     if not splits:
         raise ValueError(f"{folder}: expected a folder with train/ and val/ or validation/")
     files = {
-        split: {name: files_below(split / name, SUFFIXES) for name in subfolders(split)}
-        for split in splits
+        split: {name: files_below(split / name) for name in subfolders(split)} for split in splits
     }
     paths = [path for classes in files.values() for names in classes.values() for path in names]
     return len(paths), itertools.chain(_misplaced(folder, files), _undecodable(paths))
@@ -53,7 +52,7 @@ def _misplaced(folder, files):
             yield f"{split}: holds no class folders"
         for name, found in classes.items():
             if not found:
-                yield f"{split / name}: holds no image ({' '.join(SUFFIXES)})"
+                yield f"{split / name}: holds no image ({' '.join(IMAGE_SUFFIXES)})"
     for here, there in itertools.permutations(files, 2):
         for name in sorted(set(files[here]) - set(files[there])):
             yield f"{there / name}: missing, but a class of {here}"

@@ -60,13 +60,13 @@ def decode(image, channels: int, choose_box: Callable | None = None):
             height, width. `None` means all.
 
     Returns:
-        uint8 (rows, columns, channels). JPEG and PNG files are decoded by TensorFlow, all others
-        and those that have to be turned upright by Pillow.
+        uint8 (rows, columns, channels). JPEG and PNG files are decoded by TensorFlow; all others,
+        those that have to be turned upright and JPEG files in CMYK by Pillow.
     """
     if image.dtype != tf.string:
         return _cropped(with_channels(image, channels), choose_box)
     jpeg = tf.io.is_jpeg(image)
-    jpeg = tf.cond(jpeg, lambda: tf.logical_not(_is_turned(image)), lambda: False)
+    jpeg = tf.cond(jpeg, lambda: tf.logical_not(_needs_pillow(image)), lambda: False)
     pixels = tf.cond(
         jpeg,
         lambda: _decode_jpeg(image, channels, choose_box),
@@ -186,7 +186,8 @@ def _decode_other(image, channels):
     png = tf.strings.substr(image, 0, 8) == b"\x89PNG\r\n\x1a\n"
     return tf.cond(
         png,
-        lambda: tf.io.decode_png(image, channels),
+        # Its own grey has other weights.
+        lambda: with_channels(tf.io.decode_png(image, 3), channels),
         lambda: _decode_with_pillow(image, channels),
     )
 
@@ -206,8 +207,8 @@ def _decode_with_pillow(image, channels):
         return tf.ensure_shape(pixels, (None, None, channels))
 
 
-def _is_turned(image):
-    """Whether the EXIF block of a JPEG file says that the image has to be turned or mirrored."""
+def _needs_pillow(image):
+    """Whether a JPEG file is in CMYK, or says that it has to be turned or mirrored."""
 
     def turned(image):
         with Image.open(io.BytesIO(image), formats=("JPEG",)) as opened:
@@ -219,7 +220,7 @@ def _is_turned(image):
         lambda: python_call(turned, [image], tf.bool, stateful=False),
         lambda: False,
     )
-    return tf.ensure_shape(result, ())
+    return tf.ensure_shape(result, ()) | (tf.io.extract_jpeg_shape(image)[2] == 4)
 
 
 def _cropped(pixels, choose_box):

@@ -1,14 +1,16 @@
 """Labelled images from a TFDS data set, a prepared TFDS folder, an image folder or arrays."""
 
+import logging
 import os
 from pathlib import Path
 
 from keras_t2t.data.idx import IDX_FILES, read_idx
 from keras_t2t.data.source import ArraySource, FileSource, Source
-from keras_t2t.image_files import files_below
+from keras_t2t.image_files import IMAGE_SUFFIXES, files_below, is_hidden, passed_over
+
+logger = logging.getLogger("keras_t2t")
 
 SPLITS = ("train", "validation")
-SUFFIXES = (".jpeg", ".jpg", ".png", ".bmp", ".gif", ".webp")
 
 
 def open_source(
@@ -25,8 +27,9 @@ def open_source(
               not yet;
             - a folder that TFDS prepared, the one that holds `dataset_info.json`;
             - a folder with `train/` and `val/` or `validation/`, which hold a folder for each
-              class, with .jpeg, .jpg, .png, .bmp, .gif and .webp files. The class folders of
-              `train/`, sorted by name, are the classes of both;
+              class, with .jpeg, .jpg, .png, .bmp, .gif, .tif, .tiff and .webp files. The class
+              folders of `train/`, sorted by name, are the classes of both. Hidden files and folders
+              are left out; how many files of other suffixes are, the log tells;
             - a folder with the four gzipped IDX files of MNIST or Fashion-MNIST;
             - a pair `(images, labels)` of this split: uint8 (n, height, width, channels) and
               integers (n,).
@@ -82,7 +85,14 @@ def _folder_source(folder, split):
         raise ValueError(
             f"{own_folder}: expected only the classes of {train}, got also {', '.join(unknown)}"
         )
-    found = [files_below(own_folder / name, SUFFIXES) for name in class_names]
+    found = [files_below(own_folder / name) for name in class_names]
+    empty = [name for name, files in zip(class_names, found, strict=True) if not files]
+    if empty and split == "train":
+        raise ValueError(f"{own_folder / empty[0]}: holds no image ({' '.join(IMAGE_SUFFIXES)})")
+    others = passed_over(own_folder)
+    if others:
+        told = ", ".join(f"{number} {suffix or 'without one'}" for suffix, number in others.items())
+        logger.warning("%s: files of other suffixes are passed over: %s", own_folder, told)
     paths = [path for files in found for path in files]
     labels = [label for label, files in enumerate(found) for _ in files]
     return FileSource(str(own_folder), paths, labels, class_names)
@@ -95,5 +105,6 @@ def split_folder(folder: Path, split: str) -> Path | None:
 
 
 def subfolders(folder: Path) -> list[str]:
-    """The names of the folders in a folder, sorted."""
-    return sorted(entry.name for entry in os.scandir(folder) if entry.is_dir())
+    """The names of the folders in a folder that are not hidden, sorted."""
+    entries = os.scandir(folder)
+    return sorted(entry.name for entry in entries if entry.is_dir() and not is_hidden(entry.name))

@@ -11,13 +11,14 @@ import tensorflow_datasets as tfds
 from PIL import Image
 
 from keras_t2t.commands.main import main
-from keras_t2t.data import sources, tfds_sources
+from keras_t2t.data import tfds_sources
 from keras_t2t.data.decoding import BadImageError, naming_bad_images
 from keras_t2t.data.pipeline import evaluation_batches
 from keras_t2t.data.show import caption
 from keras_t2t.data.source import ArraySource
 from keras_t2t.data.sources import open_source
 from keras_t2t.data.tfds_sources import DataSource, EncodedSource
+from keras_t2t.image_files import IMAGE_SUFFIXES, find_images
 from keras_t2t.training import small
 
 pytestmark = pytest.mark.tensorflow
@@ -50,6 +51,26 @@ def test_a_folder_has_the_classes_of_train(folder):
     write(folder / "validation" / "hornet" / "d.png")
     with pytest.raises(ValueError, match="expected only the classes of .*train, got also hornet"):
         open_source(folder, "validation")
+
+
+def test_what_is_hidden_is_no_class_and_no_image(folder, caplog):
+    for name in (".git", "__MACOSX"):
+        write(folder / "train" / name / "a.png")
+        write(folder / "train" / "ant" / name / "a.png")
+    write(folder / "train" / "ant" / "._b.png")
+    for name in ("c.HEIC", "d.heic", "e"):
+        (folder / "train" / "bee" / name).write_text("no image")
+    train = open_source(folder, "train")
+    assert (len(train), train.class_names) == (6, ("ant", "bee", "wasp"))
+    (message,) = caplog.messages
+    assert message.startswith(f"{folder / 'train'}: files of other suffixes are passed over: ")
+    assert {"3 .txt", "2 .heic", "1 without one"} == set(message.rpartition(": ")[2].split(", "))
+    assert find_images([folder / "train" / "ant"])[0] == sorted(
+        str(folder / "train" / "ant" / name) for name in ("b.JPEG", "sub/a.png")
+    )
+    (folder / "train" / "empty").mkdir()
+    with pytest.raises(ValueError, match="train/empty: holds no image .*[.]tiff"):
+        open_source(folder, "train")
 
 
 def test_a_prepared_folder():
@@ -200,7 +221,7 @@ def test_check_data_finds_every_problem(folder, capsys):
     assert summary == f"{folder}: 10 image(s), 8 problem(s)"
     train, validation = folder / "train", folder / "validation"
     assert problems[:5] == [
-        f"{train / 'empty'}: holds no image ({' '.join(sources.SUFFIXES)})",
+        f"{train / 'empty'}: holds no image ({' '.join(IMAGE_SUFFIXES)})",
         *(
             f"{validation / name}: missing, but a class of {train}"
             for name in ("ant", "bee", "empty")
