@@ -89,13 +89,18 @@ def files_below(folder: str | os.PathLike) -> list[str]:
 
     What is hidden, as `is_hidden` has it, is left out.
     """
-    return sorted(path for path in _visible_files(folder) if path.lower().endswith(IMAGE_SUFFIXES))
+    return sort_files(folder)[0]
 
 
-def passed_over(folder: str | os.PathLike) -> collections.Counter[str]:
-    """How many files `files_below` leaves out that are not hidden, by their suffix."""
-    suffixes = (os.path.splitext(path)[1].lower() for path in _visible_files(folder))
-    return collections.Counter(suffix for suffix in suffixes if suffix not in IMAGE_SUFFIXES)
+def sort_files(folder: str | os.PathLike) -> tuple[list[str], collections.Counter[str]]:
+    """What `files_below` returns, and how many other files that are not hidden, by their suffix."""
+    images, others = [], collections.Counter()
+    for path in _visible_files(folder):
+        if path.lower().endswith(IMAGE_SUFFIXES):
+            images.append(path)
+        else:
+            others[os.path.splitext(path)[1].lower()] += 1
+    return sorted(images), others
 
 
 def is_hidden(name: str) -> bool:
