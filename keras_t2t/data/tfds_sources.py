@@ -20,6 +20,7 @@ SHUFFLE_BUFFER = 10_000
 FILES_AT_ONCE = 16
 # More than any data set has; TFDS makes a list of them before it has read a label.
 MOST_CLASSES = 2**18
+_OWN_CLASSES = "tensorflow_datasets.core."
 # Of a feature's class, in today's and in earlier files.
 _CLASS_KEYS = ("pythonClassName", "python_class_name", "type")
 
@@ -69,8 +70,7 @@ def _check_features(folder):
         for value in objects:
             for name in (value.get(key) for key in _CLASS_KEYS):
                 # TFDS imports nothing for a name without a dot.
-                named = isinstance(name, str) and "." in name
-                if named and not name.startswith("tensorflow_datasets.core."):
+                if isinstance(name, str) and "." in name and not name.startswith(_OWN_CLASSES):
                     raise ValueError(
                         f"{path}: expected only features of TFDS itself, got {name!r}, which was "
                         "not imported"
