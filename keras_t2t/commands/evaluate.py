@@ -38,11 +38,11 @@ def run(
     found = evaluate(predictor, data, batch_size, bad_images)
     if json:
         print(json_module.dumps({"model": model, "data": data, **found}))
-        return int(found["skipped"] > 0)
-    top5 = f"top-5 {found['top5']:.2%}, " if "top5" in found else ""
-    skipped = f"{found['skipped']:,} left out, " if found["skipped"] else ""
-    print(
-        f"top-1 {found['top1']:.2%}, {top5}{found['images']:,} images, {skipped}"
-        f"{found['images_per_second']:,.1f} images/s"
-    )
+    else:
+        top5 = f"top-5 {found['top5']:.2%}, " if "top5" in found else ""
+        skipped = f"{found['skipped']:,} left out, " if found["skipped"] else ""
+        print(
+            f"top-1 {found['top1']:.2%}, {top5}{found['images']:,} images, {skipped}"
+            f"{found['images_per_second']:,.1f} images/s"
+        )
     return int(found["skipped"] > 0)
