@@ -40,6 +40,14 @@ def refuse_expansion(path: str | os.PathLike, size: int) -> None:
         )
 
 
+def is_zip(path: str | os.PathLike) -> bool:
+    """Whether a file is a zip file that ends in its directory."""
+    try:
+        return zipfile.is_zipfile(path)
+    except zipfile.BadZipFile:  # it says that it has several parts
+        return False
+
+
 def refuse_zip_bomb(path: str | os.PathLike) -> None:
     """Refuses a zip file if what is packed in it would take too much memory.
 

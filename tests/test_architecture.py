@@ -21,7 +21,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_t2t"
 # From the ground up. A room imports rooms of floors below its own, and itself.
 FLOORS = (
-    ("files", "limits", "compat", "validation", "progress", "moved", "image_files"),
+    ("files", "limits", "seal", "compat", "validation", "progress", "moved", "image_files"),
     ("class_names", "preprocessing"),
     ("layers", "preprocessing_layer"),
     ("models",),

@@ -14,6 +14,7 @@ import numpy as np
 from ai_edge_litert import schema_py_generated as schema
 
 from keras_t2t.inference.metadata import LABELS_NAME, NAME
+from keras_t2t.seal import DIGITS, SEAL, sealed
 
 # Of the schema's enumerations.
 IMAGE_PROPERTIES, NORMALIZATION = np.uint8(2), np.uint8(1)
@@ -22,7 +23,7 @@ AXIS_LABELS = np.uint8(2)
 
 
 def with_metadata(content, metadata):
-    """The bytes of a LiteRT model with metadata and labels packed in.
+    """The bytes of a LiteRT model with metadata and labels packed in, and a seal at the end.
 
     Args:
         content: Bytes of a model.
@@ -46,7 +47,8 @@ def with_metadata(content, metadata):
     with zipfile.ZipFile(packed, "w") as files:
         for name, text in metadata.files().items():
             files.writestr(name, text)
-    return bytes(builder.Output()) + packed.getvalue()
+        files.comment = SEAL + bytes(DIGITS)
+    return sealed(bytes(builder.Output()) + packed.getvalue()[:-DIGITS])
 
 
 def _described(metadata):

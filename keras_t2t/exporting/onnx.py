@@ -7,6 +7,7 @@ import warnings
 
 from keras_t2t.exporting.serving import images_spec
 from keras_t2t.inference.metadata import NAME
+from keras_t2t.seal import DIGITS, SEAL, sealed
 
 OPSET = 18
 
@@ -44,8 +45,18 @@ def write(path, network, metadata, options):
             onnx.save(convert_float_to_float16(onnx.load(path), keep_io_types=True), path)
     proto = onnx.load(path)
     onnx.helper.set_model_props(proto, {NAME: metadata.to_json()})
-    onnx.save(proto, path)
+    path.write_bytes(_sealed(proto))
     return {"opset": OPSET}
+
+
+def _sealed(proto):
+    """The bytes of an ONNX model that end in one more property, the seal."""
+    import onnx
+
+    # What is written behind a message is one more of its fields.
+    seal = onnx.ModelProto()
+    onnx.helper.set_model_props(seal, {SEAL.decode(): DIGITS * "0"})
+    return sealed((proto.SerializeToString() + seal.SerializeToString())[:-DIGITS])
 
 
 def convert(path, network, spec):

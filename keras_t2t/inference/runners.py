@@ -15,6 +15,7 @@ from keras_t2t.inference.metadata import NAME, Metadata
 from keras_t2t.limits import LONGEST_TEXT, MOST_PIXELS
 from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.rewrite import fuse, output_of
+from keras_t2t.seal import verify_seal
 from keras_t2t.validation import positive_int
 
 Source = keras.Model | str | os.PathLike
@@ -44,6 +45,7 @@ def open_runner(source: Source, threads: int | None = None) -> "Runner":
         raise FileNotFoundError(f"There is no model file {path}")
     if path.is_dir():
         return SavedModelRunner(path)
+    verify_seal(path)
     if path.suffix == ".keras":
         from keras_t2t.weights.keras_files import read_model
 

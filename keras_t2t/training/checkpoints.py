@@ -1,8 +1,6 @@
 """Checkpoints: all arrays of a run in one file, written whole or not at all."""
 
 import contextlib
-import hashlib
-import io
 import json
 import os
 import warnings
@@ -11,12 +9,9 @@ from pathlib import Path
 import numpy as np
 
 from keras_t2t.limits import refuse_zip_bomb
+from keras_t2t.seal import seal, verify_archive
 
 _INFO = "info.json"
-# Ends a file, before the SHA-256 of all that precedes; where it is missing, so is the zip's end
-# record unless version 0.1.0 wrote the file.
-_SEAL, _DIGEST = b"keras_t2t sha256", hashlib.sha256().digest_size
-_ZIP_END, _ZIP_END_LENGTH = b"PK\5\6", 22
 
 
 class Checkpoints:
@@ -61,9 +56,7 @@ class Checkpoints:
             self.folder.mkdir(exist_ok=True)
             with open(temporary, "w+b") as file:
                 np.savez(file, allow_pickle=False, **{_INFO: text}, **arrays)
-                file.seek(0)
-                digest = hashlib.file_digest(file, "sha256").digest()
-                file.write(_SEAL + digest)
+                seal(file)
                 file.flush()
                 os.fsync(file.fileno())
             os.replace(temporary, path)
@@ -124,7 +117,8 @@ def read(path):
         OSError: If the file cannot be read.
         ValueError: If it is damaged.
     """
-    _verify(path)
+    verify_archive(path)
+    refuse_zip_bomb(path)
     try:
         # The archive's checksum of each array is compared on reading.
         with np.load(path, allow_pickle=False) as archive:
@@ -132,24 +126,6 @@ def read(path):
         return arrays, json.loads(arrays.pop(_INFO).tobytes())
     except Exception as error:  # One flipped bit can make the readers raise almost anything.
         raise ValueError(" ".join(f"{error}".split()) or type(error).__name__) from error
-
-
-def _verify(path):
-    with open(path, "rb") as file:
-        length = max(0, file.seek(0, io.SEEK_END) - len(_SEAL) - _DIGEST)
-        file.seek(length)
-        end = file.read()
-        if end.startswith(_SEAL):
-            file.seek(0)
-            digest = hashlib.sha256()
-            while length and (part := file.read(min(length, 2**20))):
-                digest.update(part)
-                length -= len(part)
-            if end.removeprefix(_SEAL) != digest.digest():
-                raise ValueError("its checksum is wrong")
-        elif not end[-_ZIP_END_LENGTH:].startswith(_ZIP_END):
-            raise ValueError("it is cut short or something else")
-    refuse_zip_bomb(path)
 
 
 def _sync_folder(folder):

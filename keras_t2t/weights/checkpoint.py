@@ -4,6 +4,7 @@ import argparse
 import contextlib
 import functools
 import io
+import json
 import os
 import re
 import warnings
@@ -18,7 +19,8 @@ import numpy as np
 import safetensors.numpy
 
 from keras_t2t.files import replacing
-from keras_t2t.limits import refuse_expansion, refuse_zip_bomb
+from keras_t2t.limits import is_zip, refuse_expansion, refuse_zip_bomb
+from keras_t2t.seal import seal, verify_archive
 from keras_t2t.weights.notes import Notes
 
 # Older releases can be made to run code or corrupt memory by a file even when told to read weights
@@ -28,7 +30,7 @@ _OLDEST_SAFE_TORCH = (2, 10)
 # The entry of a safetensors file's metadata, and the attribute of a `.weights.h5` file, for the
 # notes in JSON.
 NOTES = "keras_t2t"
-_CRC32 = "keras_t2t_crc32"
+_CRC32 = "keras_t2t_crc32"  # of the notes too
 
 
 def read_checkpoint(path: str | os.PathLike, ema: bool = True) -> dict[str, np.ndarray]:
@@ -96,7 +98,7 @@ def write_checkpoint(path: str | os.PathLike, arrays, overwrite=False, notes=Non
         arrays: mapping of str to NumPy array (real numbers, integers or booleans).
         overwrite: bool, whether an existing file may be replaced. Defaults to False.
         notes: `Notes` that belong to the arrays, or None. Only safetensors files have a place for
-            them, and for a checksum, which reading verifies.
+            them. Files of all kinds have checksums, which reading verifies.
 
     Returns:
         `pathlib.Path` of the file.
@@ -145,7 +147,7 @@ def torch_format(path: str | os.PathLike) -> str:
         raise ValueError(f"{path} is empty")
     if start.startswith(b"PK"):
         # The directory of a zip file stands at its end: where it is missing, so is the end.
-        if not zipfile.is_zipfile(path):
+        if not is_zip(path):
             raise ValueError(f"{path} is cut short")
         return "zip"
     if start.startswith(b"\x80"):
@@ -157,6 +159,7 @@ def _torch_items(path, ema):
     mmap = torch_format(path) == "zip"
     if mmap:
         refuse_zip_bomb(path)
+        _verify_zip(path)
     torch = import_torch()
     try:
         with torch.serialization.safe_globals([argparse.Namespace]), warnings.catch_warnings():
@@ -187,6 +190,20 @@ def _torch_items(path, ema):
             ) from None
         del tensor
         yield key, array
+
+
+def _verify_zip(path):
+    """Raises ValueError unless what is in a zip file has the checksums that the file gives it.
+
+    Memory that is mapped is never compared with them.
+    """
+    try:
+        with zipfile.ZipFile(path) as file:
+            damaged = file.testzip()
+    except Exception as error:  # a hostile or damaged file can fail in any way
+        damaged = error
+    if damaged is not None:
+        raise ValueError(f"{path} is damaged ({damaged})")
 
 
 def _torch_refusal(error):
@@ -234,8 +251,8 @@ def import_torch() -> ModuleType:
 def _safetensors_items(path):
     with _opened_safetensors(path) as file:
         arrays = {key: file.get_tensor(key) for key in file.keys()}
-        expected = (file.metadata() or {}).get(_CRC32)
-    if expected is not None and expected != _sorted_checksum(arrays):
+        metadata = file.metadata() or {}
+    if _CRC32 in metadata and metadata[_CRC32] != _file_checksum(arrays, metadata):
         raise ValueError(f"{path} is damaged: its checksum is wrong")
     return arrays.items()
 
@@ -254,8 +271,9 @@ def _npz_items(path):
         f"{path} cannot be read as an npz file of plain arrays: it is damaged, of another kind or "
         "holds Python objects, which are never loaded"
     )
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise refusal
+    verify_archive(path)
     refuse_zip_bomb(path)
     try:
         with np.load(path, allow_pickle=False) as file:
@@ -293,18 +311,21 @@ def _write_torch(path, arrays, notes):
 
 
 def _write_safetensors(path, arrays, notes):
-    metadata = {_CRC32: _sorted_checksum(arrays)}
-    if notes is not None:
-        metadata[NOTES] = notes.to_json()
+    metadata = {} if notes is None else {NOTES: notes.to_json()}
+    metadata[_CRC32] = _file_checksum(arrays, metadata)
     # Not save_file, whose files only their owner may read.
     path.write_bytes(safetensors.numpy.save(arrays, metadata))
 
 
-def _sorted_checksum(arrays):
+def _file_checksum(arrays, metadata):
     # The format has an order of its own.
-    return str(checksum(arrays[key] for key in sorted(arrays)))
+    keys = sorted(arrays)
+    described = [(key, arrays[key].dtype.str, arrays[key].shape) for key in keys]
+    header = json.dumps([metadata.get(NOTES), *described]).encode()
+    return str(checksum([np.frombuffer(header, "uint8"), *(arrays[key] for key in keys)]))
 
 
 def _write_npz(path, arrays, notes):
-    with open(path, "wb") as file:
+    with open(path, "w+b") as file:
         np.savez(file, **arrays)
+        seal(file)

@@ -22,6 +22,7 @@ from keras_t2t.limits import (
     LONGEST_TEXT,
     MOST_LAYERS,
     TooLarge,
+    is_zip,
     refuse_expansion,
     refuse_zip_bomb,
 )
@@ -43,7 +44,7 @@ def read_model(path: str | os.PathLike) -> keras.Model:
     """
     if not Path(path).is_file():
         raise FileNotFoundError(f"There is no model file {path}")
-    if not zipfile.is_zipfile(path):
+    if not is_zip(path):
         raise ValueError(
             f"{path} cannot be read as a Keras model: it is cut short or something else"
         )
