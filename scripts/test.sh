@@ -6,7 +6,8 @@
 #   VENV=/some/folder PYTHON=python3.12 scripts/test.sh --quick
 #
 #   --quick  an answer in three minutes: PyTorch only, which compiles nothing, without the tests that are marked as slow
-#   --full   more than CI runs: all 14 variants on every backend, and --quick under each other Python that is at hand
+#   --full   more than CI runs, for two hours: the long tests, all that a backend can run on that backend, all 14 variants
+#            on each, and --quick under each other Python that is at hand
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/venv.sh"
 cd "$root"
@@ -68,7 +69,7 @@ case $mode in
     backends=(torch)
     options=(-m "not slow")
     ;;
-  --full) options=(--all-variants) ;;
+  --full) options=(--everything) ;;
 esac
 
 step "ruff check" "$venv/bin/ruff" check .

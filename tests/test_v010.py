@@ -66,6 +66,7 @@ def assert_sums(variables, expected):
         np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-3, err_msg=path)
 
 
+@pytest.mark.above_backends
 def test_training_goes_on(monkeypatch):
     """With the same moments, averages, learning rates and decay: the losses would tell.
 
@@ -109,12 +110,12 @@ def test_weights_files_by_keras():
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.tensorflow
 def test_the_trained_model_scores_the_same():
     """On all 10,000 test images, of which two near a tie may fall to the other side.
 
-    On the other backends `examples/test_fashion_mnist.py` takes 2,000.
+    `examples/test_fashion_mnist.py` takes 2,000.
     """
     folder = v010.IDX_IMAGES.parent
     if not folder.is_dir():

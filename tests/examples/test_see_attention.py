@@ -4,6 +4,7 @@ import runpy
 import sys
 from pathlib import Path
 
+import pytest
 import sklearn.datasets
 from PIL import Image
 
@@ -13,6 +14,7 @@ PATH = Path(__file__).resolve().parents[2] / "examples/see_attention.py"
 PHOTO = Path(sklearn.datasets.__file__).parent / "images/flower.jpg"
 
 
+@pytest.mark.above_backends
 def test_see_attention(tmp_path, monkeypatch):
     model, output = tmp_path / "model.keras", tmp_path / "attention.png"
     small_model(preprocessing="imagenet").save(model)

@@ -99,6 +99,7 @@ def test_implied_performer_attention_times_values_is_the_output_of_its_layer():
         np.testing.assert_allclose(array(attention(tensor)), output, atol=1e-4)
 
 
+@pytest.mark.above_backends
 @pytest.mark.parametrize("token_mixer", ["performer", "transformer"])
 def test_queries_choose_rows(token_mixer):
     model, x = small_model(token_mixer), images()
@@ -123,6 +124,7 @@ def test_queries_choose_rows(token_mixer):
         )
 
 
+@pytest.mark.above_backends
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -144,6 +146,7 @@ def test_every_kind_of_model(arguments):
         np.testing.assert_allclose(attention.sum(axis=-1), 1, atol=1e-4)
 
 
+@pytest.mark.above_backends
 def test_a_trained_and_saved_model(tmp_path):
     model, x = small_model(), images(8)
     model.compile("sgd", "sparse_categorical_crossentropy")
@@ -158,6 +161,7 @@ def test_a_trained_and_saved_model(tmp_path):
     np.testing.assert_array_equal(loaded.predict(x, verbose=0), before)
 
 
+@pytest.mark.above_backends
 def test_half_precision():
     expected = attention_maps(small_model(), images())
     keras.config.set_dtype_policy("mixed_bfloat16")
@@ -177,6 +181,7 @@ def test_rollout_by_hand():
     assert not np.allclose(attention_rollout([second, first]), expected)
 
 
+@pytest.mark.above_backends
 def test_rollout_and_class_token_attention_of_a_model():
     model, x = small_model(), images()
     maps = attention_maps(model, x)

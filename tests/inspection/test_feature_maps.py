@@ -9,6 +9,8 @@ import keras_t2t
 from keras_t2t.inspection import dead_channels, feature_maps, feature_pyramid
 from tests.inspection.small_models import images, small_model
 
+pytestmark = pytest.mark.above_backends
+
 
 def numpy_of(model, tensor, x):
     return ops.convert_to_numpy(keras.Model(model.input, tensor)(x))

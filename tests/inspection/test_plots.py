@@ -16,6 +16,8 @@ from keras_t2t.inspection import (
 from keras_t2t.inspection.published import OTHERS, VARIANTS
 from tests.inspection.small_models import images
 
+pytestmark = pytest.mark.above_backends
+
 
 def drawn(axis):
     return [artist for artist in axis.get_children() if isinstance(artist, AxesImage)]

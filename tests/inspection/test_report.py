@@ -19,7 +19,7 @@ from keras_t2t.inspection import attention_maps, complexity, report, visualize
 from tests.inspection.small_models import images, small_model
 
 # What is drawn is tested on all backends, in the other modules.
-pytestmark = [pytest.mark.slow, pytest.mark.not_jax]
+pytestmark = [pytest.mark.slow, pytest.mark.above_backends]
 
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 PHOTO = PHOTOS / "flower.jpg"

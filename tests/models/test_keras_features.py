@@ -7,7 +7,9 @@ from keras import ops
 
 from tests.models.test_t2t_vit import images, small
 
-MIXERS = ("performer", "transformer", "convolution", "patch")
+above_backends = pytest.mark.above_backends
+OTHERS = ("transformer", "convolution", "patch")
+MIXERS = ("performer", *(pytest.param(mixer, marks=above_backends) for mixer in OTHERS))
 
 
 def predictions(model, x):
@@ -24,6 +26,7 @@ def test_keras_file_round_trip_in_safe_mode(token_mixer, tmp_path):
     assert again.to_json() == model.to_json()
 
 
+@above_backends
 def test_weights_file_round_trip(tmp_path):
     model, other = small(seed=1), small(seed=2)
     model.save_weights(tmp_path / "model.weights.h5")
@@ -32,6 +35,7 @@ def test_weights_file_round_trip(tmp_path):
     np.testing.assert_array_equal(predictions(other, x), predictions(model, x))
 
 
+@above_backends
 @pytest.mark.parametrize("flavor", ["squeeze_excite", "ghost"])
 def test_flavours_round_trip(flavor, tmp_path):
     model = small(flavor=flavor, mlp_ratio=3.0)
@@ -41,6 +45,7 @@ def test_flavours_round_trip(flavor, tmp_path):
     np.testing.assert_array_equal(predictions(again, x), predictions(model, x))
 
 
+@above_backends
 def test_dense_flavour_round_trips(tmp_path):
     model = small(flavor="dense", depth=(1, 2), growth_rate=8)
     model.save(tmp_path / "model.keras")
@@ -49,6 +54,7 @@ def test_dense_flavour_round_trips(tmp_path):
     np.testing.assert_array_equal(predictions(again, x), predictions(model, x))
 
 
+@above_backends
 def test_clone():
     model = small()
     clone = keras.models.clone_model(model)
@@ -75,6 +81,7 @@ def test_fit_learns(policy):
 
 
 @pytest.mark.slow
+@above_backends  # `layers/test_quantized.py` has it on every backend
 def test_int8_quantisation(tmp_path):
     model = small(depth=1, seed=0)
     x = images(model)
@@ -89,6 +96,7 @@ def test_int8_quantisation(tmp_path):
     assert "int8" in {v.dtype for v in again.get_layer("t2t_block_0").weights}
 
 
+@above_backends  # `rewrite/test_fusing.py` has it on every backend
 def test_lora_trains_little_and_saves(tmp_path):
     model = small(seed=0)
     x = images(model, batch=4)

@@ -45,7 +45,14 @@ def test_equals_the_plain_model(arguments):
     np.testing.assert_allclose(predictions(fuse(model), x), expected, rtol=1e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("arguments", [{}, {"token_mixer": "transformer"}, {"qkv_bias": True}])
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {},
+        pytest.param({"token_mixer": "transformer"}, marks=pytest.mark.above_backends),
+        pytest.param({"qkv_bias": True}, marks=pytest.mark.above_backends),
+    ],
+)
 def test_gradients_equal_those_of_the_plain_model(arguments):
     model = small_model(**arguments, classifier_activation=None)
     loss = lambda y: ops.sum(ops.square(y))  # noqa: E731
@@ -75,6 +82,7 @@ def test_as_many_products_are_saved_as_can_be_counted():
     assert count_macs(model, x) - count_macs(fuse(model), x) == saved - spent
 
 
+@pytest.mark.above_backends
 def test_a_model_around_another_is_fused_within():
     """As of the recipe whose head stands on the mean of all tokens."""
     inner = small_model(include_top=False, pooling="token")
@@ -91,6 +99,7 @@ def test_a_model_around_another_is_fused_within():
         )
 
 
+@pytest.mark.above_backends
 def test_what_reads_all_tokens_gets_them():
     model = small_model()
     block, norm = model.get_layer("encoder_block_1"), model.get_layer("norm")
@@ -101,6 +110,7 @@ def test_what_reads_all_tokens_gets_them():
         np.testing.assert_allclose(ours, expected, rtol=1e-4, atol=2e-5)
 
 
+@pytest.mark.above_backends
 def test_a_branching_graph():
     inputs = keras.Input((24, 32, 3))
     doubled = keras.layers.Add()([keras.layers.Rescaling(1.5)(inputs), inputs])
@@ -147,6 +157,7 @@ def config(path):
         return json.loads(file.read("config.json"))
 
 
+@pytest.mark.above_backends
 def test_the_file_is_the_plain_models(tmp_path):
     model = small_model(classifier_activation=None)
     fused = fuse(model)
@@ -162,6 +173,7 @@ def test_the_file_is_the_plain_models(tmp_path):
     np.testing.assert_array_equal(predictions(again, images()), predictions(model, images()))
 
 
+@pytest.mark.above_backends
 def test_a_clone_computes_with_variables_of_its_own():
     fused = fuse(small_model())
     copy = keras.models.clone_model(fused)
@@ -170,6 +182,7 @@ def test_a_clone_computes_with_variables_of_its_own():
     assert np.ptp(predictions(fused, images())) > 0.1
 
 
+@pytest.mark.above_backends
 def test_training_goes_on_from_its_file(tmp_path):
     """The optimizer's state is in the file, and is that of a plain model."""
     x, y = images(4), np.arange(4) % 3

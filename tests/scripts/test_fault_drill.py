@@ -6,19 +6,22 @@ import subprocess
 import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 
 from keras_t2t.training.checkpoints import Checkpoints
 
+BACKEND = keras.backend.backend()
 SCRIPT = Path(__file__).resolve().parents[2] / "scripts/fault_drill.py"
 
 
-@pytest.mark.tensorflow
+@pytest.mark.above_backends
+@pytest.mark.slow
 def test_a_training_that_is_killed_ends_like_one_that_is_not():
     done = subprocess.run(
         [sys.executable, SCRIPT, "--kills", "1", "--epochs", "5", "--no-full-disk"],
-        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1])},
+        env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "KERAS_BACKEND": BACKEND},
         capture_output=True,
         text=True,
     )

@@ -68,7 +68,7 @@ def test_the_comparison_with_a_vit(script, tmp_path):
     assert len(json.loads((tmp_path / "results.json").read_text())["vit"]) == 2
 
 
-@pytest.mark.tensorflow
+@pytest.mark.above_backends
 @pytest.mark.parametrize("study", ["vit", "transfer"])
 def test_missing_data_are_told_in_a_line(study, tmp_path):
     done = subprocess.run(
@@ -96,7 +96,7 @@ def test_models_are_of_equal_size_and_grid(script):
     assert grids == {(None, 7, 7, 96)}
 
 
-@pytest.mark.tensorflow
+@pytest.mark.above_backends
 def test_pictures_and_results(script, tmp_path, monkeypatch):
     rng = np.random.default_rng(0)
     data = rng.normal(size=(8, 28, 28, 1)).astype("float32"), np.arange(8)

@@ -43,16 +43,24 @@ def assert_agree(history, expected):
             assert row[name] == pytest.approx(other[name], abs=1e-4), (row["epoch"], name)
 
 
-@pytest.mark.skipif(BACKEND == "torch", reason="torch trains on one device")
-def test_one_two_and_four_devices_agree_over_20_steps(tmp_path):
-    # A process for each: TensorFlow's collectives do not outlive their strategy well. JAX trains
-    # on two below, each of a host.
-    counts = (1, 2, 4) if BACKEND == "tensorflow" else (1, 4)
-    one, *several = [result(start(tmp_path, count, 5)) for count in counts]
-    assert len(one) == 5 and one[-1]["step"] == 20
-    assert one[-1]["loss"] < 0.9 * one[0]["loss"]
-    for history in several:
-        assert_agree(history, one)
+@pytest.fixture(scope="module")
+def one(tmp_path_factory):
+    """The log of one device."""
+    history = result(start(tmp_path_factory.mktemp("one"), 1))
+    assert len(history) == 5 and history[-1]["step"] == 20
+    assert history[-1]["loss"] < 0.9 * history[0]["loss"]
+    return history
+
+
+# On JAX two are two hosts, below.
+LONG = pytest.param({"tensorflow": 4}.get(BACKEND, 2), marks=pytest.mark.long)
+
+
+@pytest.mark.not_torch  # which trains on one
+@pytest.mark.parametrize("count", [{"tensorflow": 2}.get(BACKEND, 4), LONG])
+def test_devices_agree_over_20_steps(count, one, tmp_path):
+    # A process for each: TensorFlow's collectives do not outlive their strategy well.
+    assert_agree(result(start(tmp_path, count)), one)
 
 
 def free_port():
@@ -74,16 +82,16 @@ def two_hosts(tmp_path_factory):
 
 
 @pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
-def test_two_hosts_end_with_identical_weights(two_hosts, tmp_path):
+def test_two_hosts_end_with_identical_weights(two_hosts, one):
     ((weights, history), (others, other_history)), folder = two_hosts
     assert weights == others
     assert_agree(history, other_history)
-    one = result(start(tmp_path, 1, 10))
     assert_agree(history, one)
     # Only the first host writes.
     assert (folder / "model.keras").is_file()
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
 def test_sigterm_to_one_host_stops_both_and_they_go_on_exactly(two_hosts, tmp_path):
     hosts = start_hosts(tmp_path)

@@ -13,7 +13,7 @@ import pytest
 from keras_t2t.training import load_recipe, train
 from tests.fixtures.v010 import write_run as v010
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.above_backends]
 
 # Not of the clock.
 COMPARED = ("step", "loss", "top1", "learning_rate", "val_cross_entropy", "ema_val_cross_entropy")

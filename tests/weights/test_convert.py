@@ -28,7 +28,7 @@ from tests import parity
 torch = pytest.importorskip("torch")
 
 # How arrays get into a model is tested on JAX in test_loading.py and test_pretrained.py.
-pytestmark = [pytest.mark.slow, pytest.mark.not_jax]
+pytestmark = [pytest.mark.slow, pytest.mark.above_backends]
 
 PHOTO = Path(sklearn.datasets.__file__).parent / "images" / "china.jpg"
 

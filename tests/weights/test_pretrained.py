@@ -26,7 +26,7 @@ from keras_t2t.weights.published import PUBLISHED, SUFFIXES
 from tests import parity
 from tests.fixtures.reference_weights import reference_array
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.above_backends]
 
 torch = pytest.importorskip("torch")
 
