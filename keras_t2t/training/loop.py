@@ -80,9 +80,11 @@ class Loop(keras.callbacks.Callback):
         if options.tensorboard and devices.writes:
             self.callbacks.append(keras.callbacks.TensorBoard(self.folder / "tensorboard"))
         self.verbose = verbose if devices.writes else 0
-        # A checkpoint of other data is refused.
+        # A checkpoint of other data, or from elsewhere, is refused.
         self.data = {"images": batches.images, "classes": len(batches.class_names)}
         self.data["steps_per_epoch"] = batches.steps_per_epoch
+        self.place = {"backend": keras.backend.backend(), "strategy": devices.strategy}
+        self.place |= {"devices": devices.count, "hosts": devices.hosts}
         self.progress = Progress()
         self.stop = 0  # number of the signal that asks for it
         self.bad_step = -1  # of which the loss is not finite
@@ -124,14 +126,9 @@ class Loop(keras.callbacks.Callback):
         if not found:
             return
         path, arrays, info = found
-        data = info.pop("data", self.data)
-        different = [name for name in self.data if data.get(name) != self.data[name]]
-        if different:
-            told = [f"{name} {data.get(name)} there, {self.data[name]} here" for name in different]
-            raise ValueError(
-                f"{path}: is of a training on other data ({', '.join(told)}). Choose another "
-                "folder, or the same data"
-            )
+        _refuse_other(path, "data", info.pop("data", self.data), self.data)
+        # Sums are rounded in another order there, random numbers drawn in another way.
+        _refuse_other(path, "devices", info.pop("place", self.place), self.place)
         state.write_state(self.model, arrays)
         self.progress = Progress(**info)
         if self.devices.writes:
@@ -246,7 +243,7 @@ class Loop(keras.callbacks.Callback):
             raise self._not_finite(f"{bad} is not finite")
         failure = None
         if self.devices.writes:
-            info = {"data": self.data, **dataclasses.asdict(progress)}
+            info = {"data": self.data, "place": self.place, **dataclasses.asdict(progress)}
             try:
                 self.checkpoints.save(progress.step, arrays, info)
             except OSError as error:
@@ -310,6 +307,19 @@ class Loop(keras.callbacks.Callback):
         finally:
             for number, handler in before.items():
                 signal.signal(number, handler)
+
+
+def _refuse_other(path, what, there, here):
+    different = [
+        f"{name} {there.get(name)} there, {here[name]} here"
+        for name in here
+        if there.get(name) != here[name]
+    ]
+    if different:
+        raise ValueError(
+            f"{path}: is of a training on other {what} ({', '.join(different)}), so it would not "
+            f"go on as it began. Choose another folder, or the same {what}"
+        )
 
 
 def _write_csv(path, rows):

@@ -254,6 +254,32 @@ def test_other_data_are_told(tmp_path):
         run(tmp_path, batch_size=40)
 
 
+@pytest.mark.tensorflow
+@pytest.mark.parametrize(
+    ("here", "message"),
+    [
+        (Devices("mirrored"), "strategy one_device there, mirrored here"),
+        (Devices("mirrored", 2), "one_device there, mirrored here, devices 1 there, 2 here"),
+        (Devices("data_parallel", 2, hosts=1), "strategy one_device there, data_parallel here"),
+        (Devices(count=2), "other devices .devices 1 there, 2 here"),
+    ],
+)
+def test_other_devices_are_told(here, message, tmp_path):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, [At(terminate, 0, 1)])
+    with pytest.raises(ValueError, match=message):
+        run(tmp_path, devices=here)
+
+
+@pytest.mark.tensorflow
+def test_another_backend_is_told(tmp_path, monkeypatch):
+    with pytest.raises(TrainingInterrupted):
+        run(tmp_path, [At(terminate, 0, 1)])
+    monkeypatch.setattr(loop.keras.backend, "backend", lambda: "jax")
+    with pytest.raises(ValueError, match="backend tensorflow there, jax here"):
+        run(tmp_path)
+
+
 @dataclasses.dataclass(frozen=True)
 class Hosts(Devices):
     """One of two hosts, and what they agree on."""
@@ -285,4 +311,4 @@ def test_what_other_hosts_are_asked_stops_this_one(uninterrupted, tmp_path):
         run(tmp_path, devices=second)
     with pytest.raises(ValueError, match="different checkpoints, of steps 8 to 10"):
         run(tmp_path, devices=Hosts(answer=lambda values: [values[0], -8]))
-    assert_same(*run(tmp_path), uninterrupted)
+    assert_same(*run(tmp_path, devices=Hosts(answer=lambda values: values)), uninterrupted)
