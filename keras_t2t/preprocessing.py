@@ -213,15 +213,15 @@ def _pillow(image):
 
     if isinstance(image, (str, os.PathLike)):
         return load_image(image)
-    if isinstance(image, Image.Image):
+    if isinstance(image, Image.Image) and all(image.size):
         return eight_bits(image)
-    if isinstance(image, np.ndarray) and image.dtype == np.uint8:
+    if isinstance(image, np.ndarray) and image.dtype == np.uint8 and image.size:
         if image.ndim == 2 or (image.ndim == 3 and image.shape[2] in (1, 3, 4)):
             return Image.fromarray(image[..., 0] if image.shape[2:] == (1,) else image)
-    got = f"{image.dtype} {image.shape}" if hasattr(image, "dtype") else type(image).__name__
+    got = f"{image.dtype} {image.shape}" if isinstance(image, np.ndarray) else type(image).__name__
     raise ValueError(
-        "image: expected a path, a Pillow image or a uint8 array (rows, columns[, 1, 3 or 4]), "
-        f"got {got}"
+        "image: expected a path, a Pillow image or a uint8 array (rows, columns[, 1, 3 or 4]), of "
+        f"at least one pixel, got {got}"
     )
 
 

@@ -18,10 +18,12 @@ def pair(value, name: str, minimum: int) -> tuple[int, int]:
     return ints[0], ints[1]
 
 
-def positive_int(value, name: str) -> int:
-    """Returns `value`, an int of at least 1."""
+def positive_int(value, name: str, most: int = 2**24) -> int:
+    """Returns `value`, an int of at least 1 and at most `most`."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
         raise ValueError(f"`{name}` must be a positive int. Received: {name}={value!r}")
+    if int(value) > most:
+        raise ValueError(f"`{name}` must be at most {most}. Received: {name}={value!r}")
     return int(value)
 
 

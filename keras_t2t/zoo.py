@@ -14,13 +14,14 @@ from keras_t2t.class_names import class_names
 from keras_t2t.files import refuse_existing
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.models.variants import list_variants
+from keras_t2t.preprocessing import PREPROCESSING
 from keras_t2t.validation import one_of
 from keras_t2t.weights import pretrained
 from keras_t2t.weights.building import build_unfilled, network
 from keras_t2t.weights.keras_files import read_model, write_model
 from keras_t2t.weights.notes import Notes, Shape, Weights
 from keras_t2t.weights.pretrained import Source, read_file
-from keras_t2t.weights.published import require_suffix
+from keras_t2t.weights.published import find, require_suffix
 from keras_t2t.weights.variant import infer_variant, published_variant
 
 logger = logging.getLogger("keras_t2t")
@@ -93,9 +94,13 @@ def create(
     assumed = "preprocessing" not in kwargs and not _made_by_layers(input_tensor)
     source = Weights("initial values", {}, Notes(input_shape=(224, 224, 3)))
     if weights is not None:
+        keeps_head = include_top and not skip_head
+        if keeps_head and weights in PREPROCESSING:  # before the download
+            entry = find(variant, str(weights))
+            _require_head(entry.filename, entry.classes, classes)
         source = pretrained.open_weights(variant, weights, build, shape)
-        if include_top and not skip_head:
-            _require_head(source, classes)
+        if keeps_head:
+            _require_head(source.name, source.classes, classes)
     elif skip_head:
         raise ValueError("`skip_head=True` needs weights. Received: weights=None")
     build = functools.partial(
@@ -124,15 +129,15 @@ def _made_by_layers(tensor: Any) -> bool:
     )
 
 
-def _require_head(weights: Weights, classes: int | None) -> None:
-    if weights.classes is None:
+def _require_head(name: str, found: int | None, classes: int | None) -> None:
+    if found is None:
         raise ValueError(
-            f"{weights.name} holds no head. Pass include_top=False, or skip_head=True and "
+            f"{name} holds no head. Pass include_top=False, or skip_head=True and "
             "classes for a fresh one."
         )
-    if classes not in (None, weights.classes):
+    if classes not in (None, found):
         raise ValueError(
-            f"classes={classes} does not fit {weights.name}, which has {weights.classes}. Pass "
+            f"classes={classes} does not fit {name}, which has {found}. Pass "
             f"skip_head=True for a fresh head of {classes} classes on the other weights, or "
             "classes=None."
         )

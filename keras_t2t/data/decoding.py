@@ -16,13 +16,14 @@ from keras_t2t.progress import printable
 
 logger = logging.getLogger("keras_t2t")
 
-_FAILED = "undecodable image: "
+# Before what an error inside `tf.data` is to say.
+_FAILED, BAD_LABEL = "undecodable image: ", "bad label: "
 # Where the EXIF block of a JPEG file begins: at once, or behind JFIF's 18 bytes.
 _EXIF_PLACES = (6, 24)
 
 
 class BadImageError(ValueError):
-    """An image cannot be read or decoded; the message names it, or a file of images."""
+    """An image or its label cannot be read; the message names it, or a file of images."""
 
 
 @contextlib.contextmanager
@@ -36,9 +37,9 @@ def naming_bad_images():
         yield
     except tf.errors.OpError as error:
         message = error.message or ""
-        found = re.search(f"{_FAILED}(.*)", message)
+        found = re.search(f"{_FAILED}(.*)|{BAD_LABEL}([^]]*)", message)
         if found is not None:
-            raise BadImageError(found[1]) from error
+            raise BadImageError(found[1] or found[2]) from error
         if isinstance(error, tf.errors.DataLossError):
             raise BadImageError(f"a file of records is damaged: {in_a_line(error)}") from error
         raise

@@ -74,6 +74,8 @@ class ArraySource(IndexedSource):
                 "images: expected uint8 of shape (n, height, width, channels), "
                 f"got {images.dtype} {images.shape}"
             )
+        if 0 in images.shape[1:]:
+            raise ValueError(f"images: expected at least one pixel each, got {images.shape}")
         if labels.dtype.kind not in "iu" or labels.shape != images.shape[:1]:
             raise ValueError(
                 f"labels: expected integers of shape {images.shape[:1]}, "
@@ -82,7 +84,12 @@ class ArraySource(IndexedSource):
         if labels.size and labels.min() < 0:
             raise ValueError(f"labels: expected none below 0, got {labels.min()}")
         labels = labels.astype("int64")
-        classes = len(class_names) if class_names else int(labels.max(initial=-1)) + 1
+        counted = int(labels.max(initial=-1)) + 1
+        classes = len(class_names) if class_names else counted
+        if counted > classes:
+            raise ValueError(
+                f"labels: expected below {classes}, as many classes, got {counted - 1}"
+            )
         super().__init__(name, len(images), class_names, classes, images.shape[3])
         self._images, self._labels = _captured(images), _captured(labels)
 

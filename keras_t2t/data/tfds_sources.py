@@ -9,7 +9,7 @@ import numpy as np
 import tensorflow as tf
 import tensorflow_datasets as tfds
 
-from keras_t2t.data.decoding import in_a_line
+from keras_t2t.data.decoding import BAD_LABEL, in_a_line
 from keras_t2t.data.python_calls import python_call
 from keras_t2t.data.source import ArraySource, IndexedSource, Source, StreamSource, shuffled_index
 
@@ -157,7 +157,11 @@ class Records:
         """(encoded image, label) of a serialised example; other features are not touched."""
         features = tfds.features.FeaturesDict({key: self.info.features[key] for key in self.keys})
         example: Any = features.deserialize_example(record, decoders=self.decoders)
-        return tuple(example[key] for key in self.keys)
+        image, label = (example[key] for key in self.keys)
+        classes = self.label.num_classes
+        told = f"{BAD_LABEL}{self.name}: expected labels below {classes}"
+        with tf.control_dependencies([tf.debugging.Assert(label < classes, [told])]):
+            return image, tf.identity(label)
 
     def read_all(self) -> tuple:
         """(encoded images, labels) of all examples.

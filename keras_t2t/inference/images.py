@@ -14,7 +14,7 @@ def check_images(images, name: str = "images") -> None:
     import numpy as np
 
     if isinstance(images, np.ndarray):
-        if images.dtype.kind in "biuf" and images.ndim != 4:
+        if images.dtype.kind in "biuf" and (images.ndim != 4 or 0 in images.shape[1:]):
             raise ValueError(
                 f"{name}: expected shape (n, rows, columns, channels), got {images.shape}"
             )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 # a property of an ONNX model.
 NAME = "keras_t2t.json"
 LABELS_NAME = "labels.txt"
+OUTPUTS = ("logits", "probabilities", "outputs")
 Classes = tuple[tuple[str, str], ...]
 Labels = str | Sequence[str] | None
 
@@ -58,8 +59,11 @@ class Metadata:
                 values["preprocessing"] = Preprocessing(**values["preprocessing"])
             if values["classes"] is not None:
                 values["classes"] = tuple((str(key), str(name)) for key, name in values["classes"])
-            return cls(**values)
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            metadata = cls(**values)
+            if metadata.output not in OUTPUTS or not isinstance(metadata.pixels, bool):
+                raise ValueError(f"output {metadata.output!r}, pixels {metadata.pixels!r}")
+            return metadata
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise ValueError(f"{path}: its metadata, {NAME}, cannot be read ({error})") from None
 
     def files(self) -> dict[str, str]:

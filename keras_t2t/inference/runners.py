@@ -11,7 +11,7 @@ import keras
 import numpy as np
 
 from keras_t2t.inference.images import prepared
-from keras_t2t.inference.metadata import NAME, Metadata
+from keras_t2t.inference.metadata import NAME, OUTPUTS, Metadata
 from keras_t2t.limits import LONGEST_TEXT, MOST_PIXELS
 from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.rewrite import fuse, output_of
@@ -118,6 +118,31 @@ class Runner:
     def __init__(self, name: str | Path, inputs, outputs):
         self.input_shape, self.outputs = image_shapes(name, inputs, outputs)
 
+    def _told(self, text: str | None, path: Path, output: str = "") -> Metadata:
+        """What a file says of itself; if it says nothing, what its name and its output's tell.
+
+        Raises:
+            ValueError: If that is not of this model.
+        """
+        if not text:
+            name = path.name if path.is_dir() else path.stem
+            return Metadata(name, output if output in OUTPUTS else "outputs")
+        metadata = Metadata.from_json(text, path)
+        preprocessing, classes = metadata.preprocessing, metadata.classes
+        if preprocessing is not None:
+            size = (preprocessing.height, preprocessing.width, len(preprocessing.mean))
+            if size != self.input_shape[1:]:
+                raise ValueError(
+                    f"{path}: its metadata, {NAME}, tell of images {size}, the model of "
+                    f"{self.input_shape[1:]}"
+                )
+        if classes is not None and self.outputs[-1] not in (None, len(classes)):
+            raise ValueError(
+                f"{path}: its metadata, {NAME}, tell of {len(classes)} classes, the model of "
+                f"{self.outputs[-1]}"
+            )
+        return metadata
+
     def run(self, batch: np.ndarray) -> np.ndarray:
         """The scores of a batch as the model takes it, in float32."""
         raise NotImplementedError
@@ -168,7 +193,7 @@ class SavedModelRunner(Runner):
         described = path / "assets" / NAME
         text = described.read_text(encoding="utf-8") if described.is_file() else None
         super().__init__(path, *shapes)
-        self.metadata = _metadata(text, path, self.output_name)
+        self.metadata = self._told(text, path, self.output_name)
         if whole is not self.signature:
             self.run_photos = lambda photos: whole(images=photos)[self.output_name].numpy()
 
@@ -196,7 +221,7 @@ class LiteRTRunner(Runner):
         outputs = self.interpreter.get_output_details()
         shapes = ([part["shape_signature"] for part in parts] for parts in (inputs, outputs))
         super().__init__(path, *shapes)
-        self.metadata = _metadata(text, path)
+        self.metadata = self._told(text, path)
         (self.input,), (self.output,) = inputs, outputs
 
     def run(self, batch):
@@ -233,7 +258,7 @@ class OnnxRunner(Runner):
         text = self.session.get_modelmeta().custom_metadata_map.get(NAME)
         shapes = ([part.shape for part in parts] for parts in (inputs, outputs))
         super().__init__(path, *shapes)
-        self.metadata = _metadata(text, path, outputs[0].name)
+        self.metadata = self._told(text, path, outputs[0].name)
         self.input_name = inputs[0].name
 
     def run(self, batch):
@@ -249,14 +274,6 @@ def _reading(path, kind):
     except Exception as error:  # Those of ONNX Runtime and TensorFlow share no class.
         reason = " ".join(str(error).split())[:200]
         raise ValueError(f"{path}: is not a complete {kind} ({reason})") from None
-
-
-def _metadata(text, path, output=""):
-    """What a file says about itself; if it says nothing, what its name and its output's tell."""
-    if text:
-        return Metadata.from_json(text, path)
-    name = path.name if path.is_dir() else path.stem
-    return Metadata(name, output if output in ("logits", "probabilities") else "outputs")
 
 
 def _sizes(shape):

@@ -37,6 +37,8 @@ class CompositeLayer(keras.layers.Layer):
         seed: Int or `None`, seed of initial weights and dropout.
     """
 
+    input_spec = keras.layers.InputSpec(ndim=3)
+
     def __init__(self, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed

@@ -30,6 +30,8 @@ class ClassToken(keras.layers.Layer):
     Input shape: `(batch, tokens, channels)`. Output shape: `(batch, 1 + tokens, channels)`.
     """
 
+    input_spec = keras.layers.InputSpec(ndim=3)
+
     def __init__(self, seed: int | None = None, **kwargs):
         super().__init__(**kwargs)
         self.seed = seed
@@ -68,6 +70,8 @@ class SinusoidPositions(keras.layers.Layer):
     Source: `pos_embed` in `models/t2t_vit.py`.
     """
 
+    input_spec = keras.layers.InputSpec(ndim=3)
+
     def build(self, input_shape):
         static_shape(self, input_shape, ("batch", "tokens", "channels"))
         self.table = self.add_weight(
@@ -76,6 +80,16 @@ class SinusoidPositions(keras.layers.Layer):
             trainable=False,
             name="position_table",
         )
+
+    def load_own_variables(self, store):
+        there, here = tuple(store["0"].shape), tuple(self.table.shape)
+        if there != here:
+            raise ValueError(
+                f"{self.name}: the file has positions {there} (1, tokens, channels), the model "
+                f"{here}. Weights of another image size are resized by keras_t2t.create(..., "
+                "weights=path)"
+            )
+        super().load_own_variables(store)
 
     def call(self, inputs):
         return inputs + self.table
@@ -97,6 +111,8 @@ class TokenPooling(keras.layers.Layer):
     Raises:
         ValueError: If `mode` is unknown.
     """
+
+    input_spec = keras.layers.InputSpec(ndim=3)
 
     def __init__(self, mode: str = "token", **kwargs):
         super().__init__(**kwargs)

@@ -8,6 +8,7 @@ from keras_t2t.layers.attention import SelfAttention
 from keras_t2t.layers.composite import CompositeLayer, on_tokens, split_seed
 from keras_t2t.layers.ghost import GhostAttention, GhostMLP
 from keras_t2t.layers.mlp import MLP
+from keras_t2t.limits import MOST_LAYERS
 from keras_t2t.validation import one_of, positive_int, positive_number, rate
 
 FLAVORS = ("plain", "squeeze_excite", "ghost")
@@ -28,7 +29,8 @@ def encoder_blocks(depth, drop_path_rate, seed, name, **arguments):
         name: String, the blocks' names without their index.
         **arguments: Other arguments of `EncoderBlock`.
     """
-    rates = drop_path_rates(rate(drop_path_rate, "drop_path_rate"), positive_int(depth, "depth"))
+    depth = positive_int(depth, "depth", MOST_LAYERS)
+    rates = drop_path_rates(rate(drop_path_rate, "drop_path_rate"), depth)
     seeds = split_seed(seed, depth)
     return [
         EncoderBlock(drop_path_rate=rates[i], seed=seeds[i], name=f"{name}_{i}", **arguments)

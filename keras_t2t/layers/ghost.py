@@ -66,6 +66,8 @@ class GhostMLP(MLP):
     Source: `Mlp_ghost` in `models/t2t_vit_ghost.py`; section 3.2 of the paper.
     """
 
+    input_spec = keras.layers.InputSpec(ndim=3)
+
     def build_hidden(self, input_shape, seed):
         channels = input_shape[-1]
         if self.hidden_dim != 3 * channels:

@@ -24,6 +24,8 @@ class MLP(CompositeLayer):
     Source: `Mlp` in `models/transformer_block.py`; the Performer's has no hidden dropout.
     """
 
+    input_spec = keras.layers.InputSpec(min_ndim=2)
+
     def __init__(
         self, hidden_dim: int, dropout_rate: float = 0.0, hidden_dropout_rate: float = 0.0, **kwargs
     ):

@@ -33,6 +33,8 @@ class SoftSplit(keras.layers.Layer):
     Source: section 3.1 of the paper; `T2T_module` in `models/t2t_vit.py`.
     """
 
+    input_spec = keras.layers.InputSpec(ndim=4)
+
     def __init__(
         self,
         kernel_size: int | tuple[int, ...],
@@ -108,6 +110,8 @@ class Restructurization(keras.layers.Layer):
 
     Source: section 3.1 of the paper.
     """
+
+    input_spec = keras.layers.InputSpec(ndim=3)
 
     def __init__(self, grid_size: tuple[int, int] | None = None, **kwargs):
         super().__init__(**kwargs)

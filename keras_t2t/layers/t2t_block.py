@@ -36,6 +36,8 @@ class T2TBlock(CompositeLayer):
         `Token_transformer` in `models/token_transformer.py`.
     """
 
+    input_spec = keras.layers.InputSpec(min_ndim=3, max_ndim=4)
+
     def __init__(
         self,
         dim: int = 64,

@@ -15,6 +15,7 @@ from keras_t2t.layers import (
 )
 from keras_t2t.layers.composite import split_seed
 from keras_t2t.layers.encoder import FLAVORS, drop_path_rates, encoder_blocks
+from keras_t2t.limits import MOST_LAYERS, MOST_PIXELS
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 from keras_t2t.preprocessing_layer import PreprocessedImages
 from keras_t2t.validation import one_of, pair, positive_int, rate
@@ -49,6 +50,7 @@ def T2TViT(
     input_tensor: keras.KerasTensor | None = None,
     preprocessing: Preprocessing | str | None = None,
     seed: int | None = None,
+    weights: None = None,
     name: str = "t2t_vit",
 ) -> keras.Model:
     """Builds a T2T-ViT, a functional `keras.Model`. The defaults are those of T2T-ViT-14.
@@ -96,6 +98,8 @@ def T2TViT(
             weights whose it is, such as `"imagenet"`; fitted to the model's image size and number
             of channels. The model computes nothing of it. `None` tells nothing.
         seed: Int or `None`, seed of initial weights, dropout and drop path.
+        weights: `None`. Weights belong to an architecture: the factories, such as
+            `keras_t2t.T2TViT14`, and `keras_t2t.create` take them.
         name: String, the model's name.
 
     Returns:
@@ -107,6 +111,12 @@ def T2TViT(
 
     Source: sections 3.1 to 3.3 of the paper; `models/t2t_vit.py`.
     """
+    if weights is not None:
+        raise ValueError(
+            "`weights` must be None: published weights are taken by the factories, such as "
+            "keras_t2t.T2TViT14, and by keras_t2t.create; into a model of your own architecture "
+            f"load_weights brings them. Received: weights={weights!r}"
+        )
     one_of(token_mixer, "token_mixer", TOKEN_MIXERS)
     one_of(flavor, "flavor", (*FLAVORS, "dense"))
     one_of(pooling, "pooling", (None, "token", "avg", "max"))
@@ -192,6 +202,7 @@ def _dense_encoder(channels, depth, drop_path_rate, seed, block_arguments):
             "`depth` of the dense flavour must be a tuple, the blocks of each of at most "
             f"{DENSE_DROP_PATH_STEPS} stages. Received: depth={depth!r}"
         )
+    depth = [positive_int(blocks, "depth", MOST_LAYERS) for blocks in depth]
     rates = drop_path_rates(rate(drop_path_rate, "drop_path_rate"), DENSE_DROP_PATH_STEPS)
     seeds = iter(split_seed(seed, sum(depth) + len(depth)))
     layers = []  # Blocks and transitions are counted together, as in the published keys.
@@ -200,7 +211,7 @@ def _dense_encoder(channels, depth, drop_path_rate, seed, block_arguments):
             channels //= 2
             name = f"transition_{len(layers)}"
             layers.append(_linear(channels, next(seeds), name, activation="gelu"))
-        for _ in range(positive_int(blocks, "depth")):
+        for _ in range(blocks):
             layers.append(
                 DenseEncoderBlock(
                     drop_path_rate=rates[stage],
@@ -285,6 +296,16 @@ def _inputs(input_shape, input_tensor, splits):
             "belong to one image size. For other sizes build a model for each and load the same "
             f"weights. Received: {argument}={input_shape!r}"
         ) from None
+    if height in (1, 3) and channels > 4 and width > 4:
+        raise ValueError(
+            f"`{argument}` must be (height, width, channels), channels last, perhaps "
+            f"{(width, channels, height)}. Received: {argument}={(height, width, channels)}"
+        )
+    if height * width > MOST_PIXELS:
+        raise ValueError(
+            f"`{argument}` must be of at most {MOST_PIXELS} pixels. "
+            f"Received: {argument}={(height, width, channels)}"
+        )
     grid = (None, height, width, channels)
     try:
         for split in splits:

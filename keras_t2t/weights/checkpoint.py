@@ -277,10 +277,12 @@ def _npz_items(path):
     refuse_zip_bomb(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            for key in file.files:
-                yield key, file[key]
+            arrays = {key: file[key] for key in file.files}
     except Exception:
         raise refusal from None
+    if not all(isinstance(array, np.ndarray) for array in arrays.values()):
+        raise refusal  # NumPy gives the bytes of what else is in a zip file
+    return arrays.items()
 
 
 def require_number(array: np.ndarray, key: str, source: object) -> None:

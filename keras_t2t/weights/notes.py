@@ -68,7 +68,7 @@ class Notes:
             if values["preprocessing"]:
                 values["preprocessing"] = Preprocessing(**values["preprocessing"])
             return cls(**values)
-        except (AttributeError, TypeError, ValueError) as error:
+        except (AttributeError, RecursionError, TypeError, ValueError) as error:
             raise ValueError(f"{path} is damaged: its notes cannot be used ({error})") from None
 
 

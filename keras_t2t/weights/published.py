@@ -52,6 +52,11 @@ class PublishedWeights:
         """What the images were put through; its size is the model's."""
         return PREPROCESSING[self.weights]
 
+    @property
+    def classes(self) -> int:
+        """What its head tells apart."""
+        return {"cifar10": 10, "cifar100": 100}.get(self.weights, 1000)
+
 
 def _imagenet(variant, filename, *figures, **known):
     return PublishedWeights(variant, "imagenet", filename, *figures, **known)

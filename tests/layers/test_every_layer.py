@@ -67,6 +67,20 @@ def test_output_shape(name):
 
 
 @pytest.mark.parametrize("name", CASES)
+def test_another_rank_is_refused(name):
+    make, shape = CASES[name]
+    ranks = {"MLP": range(2, 6), "T2TBlock": (3, 4)}.get(name.split(",")[0], (len(shape),))
+    built = make()
+    built(example(shape))
+    for rank in set(range(6)) - set(ranks):
+        x = np.ones((1, 6, 6, 6, 6)[:rank], "float32")
+        for layer in (make(), built):
+            with pytest.raises(ValueError, match="ndim=") as told:
+                layer(x)
+            assert "\n" not in str(told.value)
+
+
+@pytest.mark.parametrize("name", CASES)
 def test_config_is_complete(name):
     make, _ = CASES[name]
     layer = make()

@@ -215,7 +215,7 @@ def test_head_computes_in_float32_under_mixed_precision(policy):
         ({"input_shape": (None, 28, 1)}, "three positive ints"),
         ({"input_shape": (28, 28)}, "three positive ints"),
         ({"input_shape": 28}, "three positive ints"),
-        ({"input_shape": (3, 224, 224), "soft_splits": ((7, 4, 2), (5, 2, 1))}, "too small"),
+        ({"input_shape": (2, 224, 3), "soft_splits": ((7, 4, 2), (5, 2, 1))}, "too small"),
         ({"input_shape": (2, 2, 1), "soft_splits": ((7, 4, 2),)}, r"Received: input_shape=\(2, 2"),
         ({"input_tensor": np.zeros((1, 28, 28, 1))}, "`input_tensor` must be a Keras tensor"),
         ({"soft_splits": ()}, "at least one"),
