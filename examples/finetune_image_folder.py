@@ -9,9 +9,7 @@
 import sys
 from pathlib import Path
 
-import keras
-
-from keras_t2t import model_preprocessing, training
+from keras_t2t import Predictor, training
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)
@@ -21,8 +19,8 @@ recipe = training.finetune("t2t_vit_14")  # starts from the published ImageNet w
 model, history = training.train(recipe, photos, out)
 print(f"top-1 {history[-1]['val_top1']:.2%}")
 
-model = keras.saving.load_model(out / "model.keras")
-names = (out / "classes.txt").read_text().splitlines()
+predictor = Predictor(out / "model.keras")  # which tells how images are prepared, and its classes
 photo = next(path for path in sorted((photos / "val").rglob("*")) if path.is_file())
-logits = model.predict(model_preprocessing(model)(photo)[None], verbose=0)
-print(f"{photo}: {names[logits.argmax()]}")
+(probabilities,) = predictor.predict([photo])
+_, name = predictor.classes[probabilities.argmax()]
+print(f"{photo}: {name}")

@@ -44,7 +44,7 @@ PREPROCESSING = keras_t2t.Preprocessing(28, 28, mean=(0.0,), std=(1.0,), crop_fr
 RESERVED_SECONDS = 60  # for imports, export, comparison and pictures
 
 
-def build_model(classes):
+def build_model(names):
     """28 x 28 pixels -> 14 x 14 tokens -> 7 x 7 tokens -> three encoder blocks -> logits."""
     backbone = keras_t2t.T2TViT(
         input_shape=(28, 28, 1),
@@ -60,8 +60,9 @@ def build_model(classes):
         pooling="avg",
         preprocessing=PREPROCESSING,
     )
-    logits = keras.layers.Dense(classes, dtype="float32", name="head")(backbone.output)
-    model = keras.Model(backbone.input, logits, name="small_t2t_vit")
+    # Keras' Dense layer, which carries the names of the classes into every file.
+    head = keras_t2t.layers.Dense(len(names), class_names=names, dtype="float32", name="head")
+    model = keras.Model(backbone.input, head(backbone.output), name="small_t2t_vit")
     draw_glorot(model)  # narrow layers learn sooner with it than with the published weights
     return model
 
@@ -160,12 +161,12 @@ def warmup_cosine(epochs):
     return keras.callbacks.LearningRateScheduler(lambda epoch: float(schedule(epoch + 0.5)))
 
 
-def export(model, folder, names=None):
+def export(model, folder):
     """Writes the model as `.keras`, SavedModel and TFLite; returns the three paths."""
     paths = folder / "model.keras", folder / "saved_model", folder / "model.tflite"
     model.save(paths[0])
     for path in paths[1:]:
-        keras_t2t.export(model, path, labels=names)  # verified against the model, too
+        keras_t2t.export(model, path)  # verified against the model, too
     return paths
 
 
@@ -298,7 +299,7 @@ def main(arguments=None):
     policy = precision_policy()
     keras.config.set_dtype_policy(policy)
     with strategy.scope():
-        model = keras_t2t.fuse(build_model(len(names)))  # the same, computed faster
+        model = keras_t2t.fuse(build_model(names))  # the same, computed faster
         model.compile(
             AdamW(learning_rate=0.0),
             keras.losses.SparseCategoricalCrossentropy(from_logits=True),
@@ -327,10 +328,10 @@ def main(arguments=None):
     # For use: the trained weights in a float32 model that knows nothing of strategies.
     keras.config.set_dtype_policy("float32")
     tf.config.experimental.enable_tensor_float_32_execution(False)
-    inference = build_model(len(names))
+    inference = build_model(names)
     inference.set_weights(model.get_weights())
     options.out.mkdir(parents=True, exist_ok=True)
-    paths = export(inference, options.out, names)
+    paths = export(inference, options.out)
     logits, rows = compare(inference, paths, test_inputs, test_labels)
     print_table(rows)
 

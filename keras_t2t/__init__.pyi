@@ -9,6 +9,7 @@ from . import weights as weights
 from .class_names import decode_predictions as decode_predictions
 from .exporting.exporter import export as export
 from .inference.predictor import Predictor as Predictor
+from .layers.head import model_class_names as model_class_names
 from .models.pyramid import feature_pyramid as feature_pyramid
 from .models.t2t_vit import T2TViT as T2TViT
 from .models.variants import list_variants as list_variants

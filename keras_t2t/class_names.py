@@ -24,14 +24,14 @@ def class_names(labels: str | Sequence[str]) -> list[tuple[str, str]]:
 
     Args:
         labels: `"imagenet"`, `"cifar10"`, `"cifar100"` (the fine labels), or the names of your own
-            classes in order.
+            classes in order, among which ImageNet's classes may go by their ids.
 
     Returns:
         A list of (class id, name), both strings. ImageNet's ids and names are those that
         `keras.applications` gives, `("n01440764", "tench")`; the id of other classes is the index.
 
     Raises:
-        ValueError: If `labels` is a string that names no list.
+        ValueError: If `labels` is a string that names no list, or holds anything but strings.
     """
     if labels == "imagenet":
         return list(_imagenet())
@@ -42,7 +42,20 @@ def class_names(labels: str | Sequence[str]) -> list[tuple[str, str]]:
                 f"got {labels!r}"
             )
         labels = (CIFAR10 if labels == "cifar10" else CIFAR100).split()
-    return [(str(index), name) for index, name in enumerate(labels)]
+    for name in labels:
+        if not isinstance(name, str):
+            raise ValueError(f"labels: expected names, all of them strings, got {name!r}")
+    imagenet = dict(_imagenet())
+    return [
+        (name, imagenet[name]) if name in imagenet else (str(index), name)
+        for index, name in enumerate(labels)
+    ]
+
+
+def carried_names(labels: str | Sequence[str]) -> tuple[str, ...]:
+    """The names that a model carries, of which `class_names` makes the same as of `labels`."""
+    classes = enumerate(class_names(labels))
+    return tuple(name if key == str(index) else key for index, (key, name) in classes)
 
 
 def decode_predictions(

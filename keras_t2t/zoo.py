@@ -10,11 +10,12 @@ from typing import Any
 
 import keras
 
-from keras_t2t.class_names import class_names
 from keras_t2t.files import refuse_existing
+from keras_t2t.layers import Dense
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.models.variants import list_variants
 from keras_t2t.preprocessing import PREPROCESSING
+from keras_t2t.rewrite.graph import last_layer
 from keras_t2t.validation import one_of
 from keras_t2t.weights import pretrained
 from keras_t2t.weights.building import build_unfilled, network
@@ -67,6 +68,7 @@ def create(
         **kwargs: Any other argument of `T2TViT`. `preprocessing` is by default that of the weights,
             else ImageNet's; a file that does not carry one has that of the published file of this
             name, else ImageNet's. Behind an `input_tensor` that layers have made it is `None`.
+            `class_names` is by default that of the weights whose head the model takes.
 
     Returns:
         A functional `keras.Model`.
@@ -103,11 +105,13 @@ def create(
             _require_head(source.name, source.classes, classes)
     elif skip_head:
         raise ValueError("`skip_head=True` needs weights. Received: weights=None")
+    named = not skip_head and "class_names" not in kwargs
     build = functools.partial(
         build,
         input_shape=source.notes.input_shape if shape is None else shape,
         classes=source.classes or 1000 if classes is None else classes,
         **({"preprocessing": source.notes.preprocessing or "imagenet"} if assumed else {}),
+        **({"class_names": source.notes.class_names} if named else {}),
     )
     if weights is None:
         return build()
@@ -210,7 +214,7 @@ def convert(
             published, are the same: they are taken for the former), or the notes of a `.weights.h5`
             or `.safetensors` file that this function wrote.
         overwrite: Bool, whether an existing destination may be replaced.
-        labels: Names of the classes, as `keras_t2t.decode_predictions` takes them, for a
+        labels: Names of the classes, as `keras_t2t.decode_predictions` takes them, for a `.keras`,
             `.safetensors` or `.weights.h5` destination to tell. `None` means those that the source
             tells.
 
@@ -224,28 +228,35 @@ def convert(
         ValueError: If a suffix is another, the source is damaged or fits no variant, or another one
             than `variant`; if the destination, any but `.keras`, could not be read back because
             the model is no published variant; or if there is another number of labels than of
-            classes.
+            classes, or no head to carry them.
         ImportError: If a file needs a package that is not installed.
     """
     source, destination = Path(source).expanduser(), Path(destination).expanduser()
     require_suffix(destination, "destination")
     refuse_existing(destination, overwrite)
     model = load_model(source, variant)
+    if labels is not None:
+        _name_classes(model, labels)
     if destination.name.endswith(".keras"):
         write_model(destination, model, overwrite)
         return model
-    names = pretrained.read_notes(source).class_names
-    if labels is not None:
-        names = tuple(name for _, name in class_names(labels))
-        if len(names) != model.output_shape[-1]:
-            raise ValueError(
-                f"`labels` must be {model.output_shape[-1]} names, as many as the model has "
-                f"classes. Received: {len(names)}"
-            )
     # Of any other source the model was built as its variant, and named so.
     variant = published_variant(model) if source.name.endswith(".keras") else model.name
-    pretrained.write_file(destination, model, variant, names, overwrite)
+    pretrained.write_file(destination, model, variant, overwrite)
     return model
+
+
+def _name_classes(model: keras.Model, labels: str | Sequence[str]) -> None:
+    """Has the head of a model carry these names of its classes."""
+    head: Any = last_layer(model)
+    if type(head) is keras.layers.Dense:  # as 0.1.0 saved it
+        head.__class__ = Dense
+    if not isinstance(head, Dense):
+        raise ValueError(
+            f"`labels` must be None for the model {model.name!r}, whose last layer, {head.name!r}, "
+            f"is no Dense layer, which could carry them. Received: labels={labels!r}"
+        )
+    head.class_names = labels
 
 
 @dataclasses.dataclass(frozen=True)

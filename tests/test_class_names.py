@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 
-from keras_t2t.class_names import class_names, decode_predictions
+from keras_t2t.class_names import carried_names, class_names, decode_predictions
 
 
 def test_imagenet_is_in_the_order_of_the_data_set():
@@ -39,6 +39,26 @@ def test_cifar_is_alphabetical(labels, count):
     assert len(set(names)) == count
     assert list(names) == sorted(names)
     assert ids == tuple(map(str, range(count)))
+
+
+def test_imagenet_classes_go_by_their_ids():
+    """As the folders of ImageNet, and of its subsets, are called."""
+    expected = [("n03126707", "crane"), ("1", "own"), ("n02012849", "crane")]
+    assert class_names(["n03126707", "own", "n02012849"]) == expected
+
+
+@pytest.mark.parametrize("labels", ["imagenet", "cifar10", ["own", "n02012849", "2", ""]])
+def test_what_a_model_carries_tells_the_same(labels):
+    names = carried_names(labels)
+    assert all(isinstance(name, str) for name in names)
+    assert class_names(names) == class_names(labels)
+    assert carried_names(names) == names
+
+
+@pytest.mark.parametrize("wrong", [3, None, b"ant", ["ant"]])
+def test_names_are_strings(wrong):
+    with pytest.raises(ValueError, match="labels: expected names, all of them strings, got"):
+        class_names(["ant", wrong])
 
 
 def test_decode_best_first():

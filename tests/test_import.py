@@ -105,7 +105,7 @@ PUBLIC = """
 Predictor Preprocessing T2TViT T2TViT10 T2TViT12 T2TViT14 T2TViT14ResNeXt T2TViT14SE T2TViT14Wide
 T2TViT16Ghost T2TViT19 T2TViT24 T2TViT7 T2TViTDense T2TViTt14 T2TViTt19 T2TViTt24 convert create
 data decode_predictions export feature_pyramid fuse inspection layers list_variants load_checkpoint
-model_preprocessing preprocess_input published_state_dict training
+model_class_names model_preprocessing preprocess_input published_state_dict training
 """
 
 

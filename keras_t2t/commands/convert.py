@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from keras_t2t.commands.console import complain, load
-from keras_t2t.commands.models import check_file
+from keras_t2t.commands.models import Labels, check_file, read_labels
 from keras_t2t.files import refuse_existing
 from keras_t2t.models.variants import list_variants
 from keras_t2t.progress import printable, working
@@ -13,7 +13,14 @@ from keras_t2t.validation import one_of
 from keras_t2t.weights.published import require_suffix
 
 
-def run(source: str, destination: str, *, variant: str | None = None, force: bool = False) -> int:
+def run(
+    source: str,
+    destination: str,
+    *,
+    variant: str | None = None,
+    labels: Labels = None,
+    force: bool = False,
+) -> int:
     """Convert weights: a published checkpoint to Keras, or a Keras model back.
 
     Args:
@@ -28,11 +35,12 @@ def run(source: str, destination: str, *, variant: str | None = None, force: boo
     if variant is not None:
         one_of(variant, "variant", list_variants())
     refuse_existing(Path(destination).expanduser(), force)
+    names = read_labels(labels)
     load("keras")
     from keras_t2t.zoo import convert
 
     with _printing_notes(), working(f"Converting {source}"):
-        model = convert(source, destination, variant, overwrite=force)
+        model = convert(source, destination, variant, force, names)
     print(f"{destination}: {printable(model.name)}, {model.count_params():,} parameters")
     return 0
 

@@ -51,7 +51,7 @@ def run(
         batch_size=batch_size,
         with_preprocessing=with_preprocessing,
         with_softmax=with_softmax,
-        labels=models.read_labels(labels, weights),
+        labels=models.read_labels(labels),
         integer_io=integer_io,
         images=models.some_images(images),
         calibration=models.some_images(calibration),

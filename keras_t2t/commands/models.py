@@ -24,8 +24,8 @@ Threads = Annotated[
 ]
 Labels = Annotated[
     str | None,
-    "Class names: imagenet, cifar10, cifar100 or a text file with a name a line (default: those in "
-    "the model's file, or of the weights, or imagenet for 1000 classes, or numbers).",
+    "Class names: imagenet, cifar10, cifar100 or a text file with a name a line (default: those "
+    "that the model carries, or imagenet for 1000 classes, or numbers).",
 ]
 
 
@@ -98,21 +98,19 @@ def open_predictor(
 ) -> "Predictor":
     """The `keras_t2t.Predictor` of such a model or of an exported file; see `check_model`."""
     check_model(name_or_path, weights, argument, exported=True)
-    names = read_labels(labels, weights)
+    names = read_labels(labels)
     load("keras")
     from keras_t2t.inference.predictor import Predictor
-    from keras_t2t.weights.pretrained import read_notes
 
-    names = names or read_notes(Path(weights or name_or_path).expanduser()).class_names
     exported = is_exported(name_or_path)
     source = name_or_path if exported else open_model(name_or_path, weights, argument)
     return Predictor(source, names, batch_size, threads)
 
 
-def read_labels(labels: str | None, weights: str | None = None) -> str | list[str] | None:
-    """The names of classes that `--labels` stands for, or those that go with `--weights`."""
+def read_labels(labels: str | None) -> str | list[str] | None:
+    """The names of classes that `--labels` stands for; `None` for `None`."""
     if labels is None:
-        return weights if weights in ("cifar10", "cifar100") else None
+        return None
     path = Path(labels)
     if path.is_file():
         try:

@@ -28,7 +28,7 @@ def run(
     for image in images:
         if not Path(image).exists():
             raise FileNotFoundError(f"{image}: no such file")
-    names = models.read_labels(labels, weights)
+    names = models.read_labels(labels)
     models.check_model(model, weights)
     load("keras")
     from keras_t2t.inspection.report import check_folder, visualize

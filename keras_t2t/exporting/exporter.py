@@ -12,6 +12,7 @@ from keras_t2t.files import replacing
 from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import Labels, Metadata, classes_of
 from keras_t2t.inference.runners import graph_shapes, image_shapes
+from keras_t2t.layers.head import model_class_names
 from keras_t2t.preprocessing_layer import carried_preprocessing, model_preprocessing
 from keras_t2t.progress import working
 
@@ -58,7 +59,7 @@ def export(
         with_softmax: Bool, whether probabilities come out. By default logits do, also of a model
             that ends in a softmax.
         labels: Class names that travel in the file, as `keras_t2t.decode_predictions` takes them.
-            `None` means ImageNet's for 1000 classes.
+            `None` means those that the model carries, else ImageNet's for 1000 classes.
         integer_io: Bool, with `"int8"`, whether what goes in and comes out is int8 too.
         images: What to verify with: as `Predictor.predict` takes images. `None` means 16 images
             that come with the package.
@@ -115,12 +116,13 @@ def write(model: keras.Model, options: ExportOptions) -> dict[str, Any]:
             f"with_softmax: expected a model that gives logits or their softmax, but the last "
             f"activation of {model.name!r} is neither"
         )
+    labels = model_class_names(model) if options.labels is None else options.labels
     metadata = Metadata(
         name=model.name,
         output="probabilities" if options.with_softmax else output,
         pixels=options.with_preprocessing and form != "saved_model",
         preprocessing=preprocessing,
-        classes=classes_of(options.labels, model.output_shape[-1], model.name),
+        classes=classes_of(labels, model.output_shape[-1], model.name),
         precision=options.precision,
     )
     images, source = options.images, "yours"

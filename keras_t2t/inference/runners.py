@@ -10,8 +10,10 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_t2t.class_names import class_names
 from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import NAME, OUTPUTS, Metadata
+from keras_t2t.layers.head import model_class_names
 from keras_t2t.limits import LONGEST_TEXT, MOST_PIXELS
 from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.rewrite import fuse, output_of
@@ -166,8 +168,13 @@ class KerasRunner(Runner):
 
     def __init__(self, model: keras.Model, fused: bool = True):
         super().__init__(model.name, *graph_shapes(model))
-        preprocessing = carried_preprocessing(model)
-        self.metadata = Metadata(model.name, output_of(model), preprocessing=preprocessing)
+        names = model_class_names(model)
+        self.metadata = Metadata(
+            model.name,
+            output_of(model),
+            preprocessing=carried_preprocessing(model),
+            classes=None if names is None else tuple(class_names(names)),
+        )
         self.model = fuse(model) if fused else model
 
     def run(self, batch):

@@ -54,8 +54,8 @@ def visualize(
         folder: Where the files go, made if need be: `report.html`, `attention.png` (of the class
             token, by block), `rollout.png`, `heads.png` (of the last block), `stages.png` (of the
             T2T blocks, if there are any), `feature_maps.png` and `dead_channels.png`.
-        labels: Names of the classes, as `class_names` takes them. `None`, the default, means
-            ImageNet's for 1000 classes, else the indices.
+        labels: Names of the classes, as `class_names` takes them. `None`, the default, means those
+            that the model carries, else ImageNet's for 1000 classes, else the indices.
         top: Int, how many classes the page names. Defaults to 5.
         overwrite: Bool, whether files of these names in `folder` may be replaced, or removed where
             this model has none. Defaults to `False`.

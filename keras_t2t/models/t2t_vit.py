@@ -1,5 +1,6 @@
 """T2T-ViT as a functional Keras model."""
 
+import functools
 import math
 from collections.abc import Callable, Sequence
 
@@ -7,6 +8,7 @@ import keras
 
 from keras_t2t.layers import (
     ClassToken,
+    Dense,
     DenseEncoderBlock,
     SinusoidPositions,
     SoftSplit,
@@ -49,6 +51,7 @@ def T2TViT(
     classifier_activation: str | Callable | None = "softmax",
     input_tensor: keras.KerasTensor | None = None,
     preprocessing: Preprocessing | str | None = None,
+    class_names: str | Sequence[str] | None = None,
     seed: int | None = None,
     weights: None = None,
     name: str = "t2t_vit",
@@ -97,6 +100,9 @@ def T2TViT(
             `model_preprocessing(model)` to tell: a `Preprocessing`, or the name of the published
             weights whose it is, such as `"imagenet"`; fitted to the model's image size and number
             of channels. The model computes nothing of it. `None` tells nothing.
+        class_names: Names of the head's classes in order, for predictions and exported files to
+            tell: `"imagenet"`, `"cifar10"`, `"cifar100"` or a sequence of strings. `None` tells
+            nothing.
         seed: Int or `None`, seed of initial weights, dropout and drop path.
         weights: `None`. Weights belong to an architecture: the factories, such as
             `keras_t2t.T2TViT14`, and `keras_t2t.create` take them.
@@ -189,7 +195,8 @@ def T2TViT(
         # Logits and probabilities of half precision would cost accuracy and save nothing.
         float32 = keras.config.dtype_policy().variable_dtype
         activation, classes = classifier_activation, positive_int(classes, "classes")
-        x = _linear(classes, head_seed, "head", activation=activation, dtype=float32)(x)
+        head = functools.partial(Dense, class_names=class_names)
+        x = _linear(classes, head_seed, "head", head, activation=activation, dtype=float32)(x)
     elif pooling is not None:
         x = TokenPooling(pooling, name="token_pooling")(x)
     return keras.Model(inputs, x, name=name)
@@ -234,9 +241,9 @@ def _convolution(x, filters, split, seed, name):
     )
 
 
-def _linear(units, seed, name, **kwargs):
+def _linear(units, seed, name, kind=keras.layers.Dense, **kwargs):
     initializer = keras.initializers.RandomNormal(stddev=0.02, seed=seed)
-    return keras.layers.Dense(units, kernel_initializer=initializer, name=name, **kwargs)
+    return kind(units, kernel_initializer=initializer, name=name, **kwargs)
 
 
 def _check_soft_splits(soft_splits):

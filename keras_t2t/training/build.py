@@ -1,9 +1,11 @@
 """From a recipe to a model, an optimizer and a compiled model."""
 
 import re
+from collections.abc import Sequence
 
 import keras
 
+from keras_t2t.layers import Dense
 from keras_t2t.models.t2t_vit import T2TViT
 from keras_t2t.training.optimizer import SGD, AdamW
 from keras_t2t.training.recipe import Recipe
@@ -12,16 +14,16 @@ from keras_t2t.weights.loading import copy_layers
 from keras_t2t.zoo import create
 
 
-def build_model(recipe: Recipe, classes: int, weights: bool = True) -> keras.Model:
+def build_model(recipe: Recipe, class_names: Sequence[str], weights: bool = True) -> keras.Model:
     """Builds the model of a recipe, with logits as its output.
 
     Args:
         recipe: A `Recipe`.
-        classes: Number of classes.
+        class_names: Name of each class.
         weights: Whether to start from the recipe's weights, if it has any.
 
     Returns:
-        A `keras.Model` in the current dtype policy, that tells its preprocessing.
+        A `keras.Model` in the current dtype policy, that tells its preprocessing and its classes.
 
     Raises:
         ValueError: If the recipe's `model`, `variant` or `weights` do not fit each other.
@@ -30,7 +32,8 @@ def build_model(recipe: Recipe, classes: int, weights: bool = True) -> keras.Mod
     shape = (pre.height, pre.width, len(pre.mean))
     arguments = {**recipe.model, "input_shape": shape, "preprocessing": pre}
     if recipe.pooling == "token":
-        arguments |= {"classes": classes, "classifier_activation": None}
+        named = {"classes": len(class_names), "class_names": class_names}
+        arguments |= {**named, "classifier_activation": None}
     else:
         arguments |= {"include_top": False, "pooling": "avg"}
     source = recipe.weights if weights else None
@@ -42,7 +45,7 @@ def build_model(recipe: Recipe, classes: int, weights: bool = True) -> keras.Mod
     except TypeError as error:
         raise ValueError(f"model: {error}") from error
     if recipe.pooling == "avg":
-        head = keras.layers.Dense(classes, dtype="float32", name="head")
+        head = Dense(len(class_names), class_names=class_names, dtype="float32", name="head")
         model = keras.Model(model.input, head(model.output), name=model.name)
     if recipe.initial_weights == "glorot" and source is None:
         draw_glorot(model)

@@ -81,11 +81,11 @@ def train(
 
 def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
     """`train`, once the run's folder is known to be free for it."""
-    classes = len(batches.class_names)
+    names = batches.class_names
     try:
         with _keras_set_up(recipe, devices):
-            model = fuse(build_model(recipe, classes))
-            compile_model(model, recipe, batches.steps_per_epoch, classes, devices.jit_compile)
+            model = fuse(build_model(recipe, names))
+            compile_model(model, recipe, batches.steps_per_epoch, len(names), devices.jit_compile)
             if devices.writes:
                 # Not earlier: a recipe that no model can be built by is not to bind the folder.
                 save_recipe(recipe, folder / RECIPE_FILE)
@@ -94,7 +94,7 @@ def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
     except (TrainingInterrupted, LossNotFinite) as stopped:
         found = Checkpoints(folder / "checkpoints").newest() if devices.writes else None
         if found:
-            _save_models(model, found[1], recipe, classes, folder)
+            _save_models(model, found[1], recipe, names, folder)
             if isinstance(stopped, LossNotFinite):
                 raise LossNotFinite(
                     f"{stopped} A run in another folder starts from its weights, but for the "
@@ -102,7 +102,7 @@ def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
                 ) from stopped
         raise
     if devices.writes:
-        _save_models(model, state.read_state(model), recipe, classes, folder)
+        _save_models(model, state.read_state(model), recipe, names, folder)
         for name, reason in batches.skipped.items():
             print(printable(f"skipped {name}: {reason}"))
         results = {"parameters": model.count_params(), **history[-1]}
@@ -142,7 +142,7 @@ def _refuse_another_run(recipe, class_lines, folder):
         )
 
 
-def _save_models(model, arrays, recipe, classes, folder):
+def _save_models(model, arrays, recipe, names, folder):
     """For use: the weights in plain float32 models that know nothing of optimizers and strategies.
 
     Of the model only the variables' names are taken; `arrays` are its state, see `read_state`.
@@ -150,7 +150,7 @@ def _save_models(model, arrays, recipe, classes, folder):
     values = {id(variable): array for variable, array in state.matched(model, arrays)}
     trained = {variable.path: values[id(variable)] for variable in model.weights}
     averaged = {variable.path: values[id(average)] for variable, average in state.averages(model)}
-    fresh = build_model(recipe, classes, weights=False)
+    fresh = build_model(recipe, names, weights=False)
     for name, weights in ((MODEL_FILE, trained), ("model_ema.keras", averaged)):
         for variable in fresh.weights:
             if variable.path in weights:

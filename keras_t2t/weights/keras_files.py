@@ -190,6 +190,7 @@ def read_weights(path: Path, build: Network, input_shape: Shape | None = None) -
     notes = Notes.from_json(text, path)
     shape = notes.input_shape or _infer_input_shape(path, shapes, build, input_shape)
     own = {"input_shape": shape, "input_tensor": None, "pooling": None, "preprocessing": None}
+    own |= {"class_names": None}
     # With a seed, so that Keras' own random state is left as it was.
     build = functools.partial(build_unfilled, build, **own, seed=0)
     policy = keras.config.dtype_policy()

@@ -8,6 +8,8 @@ from pathlib import Path
 import keras
 import numpy as np
 
+from keras_t2t.class_names import class_names
+from keras_t2t.layers.head import model_class_names
 from keras_t2t.limits import MOST_PIXELS
 from keras_t2t.models.graph import token_grid
 from keras_t2t.models.t2t_vit import SOFT_SPLITS
@@ -41,7 +43,11 @@ class Notes:
     def of(cls, model: keras.Model, variant: str | None = None) -> "Notes":
         """What a model that `T2TViT` built tells."""
         return cls(
-            variant, tuple(model.input_shape[1:]), token_grid(model), carried_preprocessing(model)
+            variant,
+            tuple(model.input_shape[1:]),
+            token_grid(model),
+            carried_preprocessing(model),
+            model_class_names(model),
         )
 
     def to_json(self, **more) -> str:
@@ -62,6 +68,7 @@ class Notes:
                 raise ValueError("unknown variant")
             for name in ("input_shape", "grid", "class_names"):
                 values[name] = values[name] and tuple(values[name])
+            class_names(values["class_names"] or ())  # which refuses what is no name
             shape = values["input_shape"]
             if shape and (len(shape) != 3 or math.prod(shape) > 4 * MOST_PIXELS):
                 raise ValueError(f"input_shape {shape}")

@@ -85,7 +85,15 @@ def read_file(path: Path, build: Network, input_shape: Shape | None = None) -> W
     entry = published_as(path)
     preprocessing = notes.preprocessing or (entry and entry.preprocessing)
     notes = dataclasses.replace(notes, input_shape=shape, preprocessing=preprocessing)
-    return Weights(name, arrays, notes)
+    return _named(Weights(name, arrays, notes), entry)
+
+
+def _named(weights: Weights, entry: PublishedWeights | None) -> Weights:
+    """The weights with the names of a published file's classes, if they are of as many."""
+    names = entry and entry.class_names
+    if weights.notes.class_names or not names or len(names) != weights.classes:
+        return weights
+    return dataclasses.replace(weights, notes=dataclasses.replace(weights.notes, class_names=names))
 
 
 def read_notes(path: Path) -> Notes:
@@ -106,7 +114,7 @@ def _published(entry: PublishedWeights) -> Weights:
     for path in (kept, old):
         if path.exists():
             try:
-                weights = read_file(path, build)
+                weights = _named(read_file(path, build), entry)
                 fetched = path if path == old else None
                 return dataclasses.replace(weights, name=entry.filename, fetched=fetched)
             except ValueError as error:
@@ -160,20 +168,19 @@ def _kept(filename):
     return cache_folder() / f"{stem}.safetensors"
 
 
-def write_file(path: Path, model: keras.Model, variant: str, names=None, overwrite=False) -> None:
+def write_file(path: Path, model: keras.Model, variant: str, overwrite=False) -> None:
     """Writes the weights of a model, and what belongs to them as far as there is room for it.
 
     Args:
         path: Path of any kind of file but `.keras`.
         model: A published variant.
         variant: Its published name.
-        names: Tuple of the names of its classes in order, or None if they are not known.
         overwrite: bool, whether an existing file may be replaced.
 
     Raises:
         FileExistsError, FileNotFoundError, OSError, ImportError: as `write_checkpoint`.
     """
-    notes = dataclasses.replace(Notes.of(model, variant), class_names=names)
+    notes = Notes.of(model, variant)
     if path.name.endswith(".weights.h5"):
         keras_files.write_weights(path, model, notes, overwrite)
         return

@@ -4,6 +4,7 @@ import os
 from dataclasses import dataclass
 from pathlib import Path
 
+from keras_t2t.class_names import carried_names
 from keras_t2t.preprocessing import PREPROCESSING, Preprocessing
 
 BASE_ADDRESS = "https://github.com/yitu-opensource/T2T-ViT/releases/download/main"
@@ -53,9 +54,14 @@ class PublishedWeights:
         return PREPROCESSING[self.weights]
 
     @property
+    def class_names(self) -> tuple[str, ...] | None:
+        """The names of its classes; `None` for ImageNet's, which any 1000 classes are taken for."""
+        return carried_names(self.weights) if self.weights in ("cifar10", "cifar100") else None
+
+    @property
     def classes(self) -> int:
         """What its head tells apart."""
-        return {"cifar10": 10, "cifar100": 100}.get(self.weights, 1000)
+        return len(self.class_names or range(1000))
 
 
 def _imagenet(variant, filename, *figures, **known):

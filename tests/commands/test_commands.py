@@ -23,12 +23,14 @@ from keras_t2t.preprocessing_layer import PreprocessedImages, model_preprocessin
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 
 
-def small_model(classes=4, activation="softmax", weights="imagenet"):
+def small_model(classes=4, activation="softmax", weights="imagenet", class_names=None):
     """Anything that carries its preprocessing; quick to compile."""
     inputs = keras.Input((32, 32, 3))
     images = PreprocessedImages(model_preprocessing(weights, (32, 32, 3)))(inputs)
     x = keras.layers.Flatten()(images)
-    head = keras.layers.Dense(classes, activation=activation, kernel_initializer="he_normal")
+    head = keras_t2t.layers.Dense(
+        classes, activation, kernel_initializer="he_normal", class_names=class_names
+    )
     return keras.Model(inputs, head(x), name="small")
 
 
@@ -99,6 +101,27 @@ def test_table(model_file, folder, capsys):
     assert row.split() == [f"{best.max():.2%}", *name.split(), str(best.argmax())]
 
 
+def test_names_that_the_model_carries(folder, capsys):
+    names = ["first", "second one", "\x1b[2J", "n01440764"]
+    small_model(class_names=names).save(folder / "named.keras")
+    command = ["predict", str(folder / "china.jpg"), "--model", str(folder / "named.keras")]
+    assert main(command) == 0
+    rows = [row.split(maxsplit=1)[1] for row in capsys.readouterr().out.splitlines()[1:]]
+    expected = ["first 0", "second one 1", r"\x1b[2J 2", "tench n01440764"]
+    assert sorted(" ".join(row.split()) for row in rows) == sorted(expected)
+    # Labels that are given win, and must be as many.
+    labels = folder / "labels.txt"
+    labels.write_text("a\nb\nc\nd\n")
+    assert main([*command, "--labels", str(labels), "--json"]) == 0
+    (result,) = map(json.loads, capsys.readouterr().out.splitlines())
+    assert {line["name"] for line in result["predictions"]} == set("abcd")
+    labels.write_text("a\nb\nc\n")
+    assert main([*command, "--labels", str(labels)]) == 2
+    assert "labels: expected 4, one for each output of model 'small', got 3" in (
+        capsys.readouterr().err
+    )
+
+
 def test_what_cannot_be_read_is_skipped(model_file, folder, capsys):
     (folder / "broken.png").write_bytes(b"no image")
     missing = folder / "missing.jpg"
@@ -163,7 +186,8 @@ def test_logits_become_probabilities():
 def test_variant(weights, classes, known, monkeypatch, capsys):
     def create(variant, weights):
         created.append((variant, weights))
-        return small_model(classes, weights=weights)
+        names = None if weights == "imagenet" else weights
+        return small_model(classes, weights=weights, class_names=names)
 
     created = []
     monkeypatch.setattr(zoo, "create", create)

@@ -9,6 +9,8 @@ import keras
 import numpy as np
 import pytest
 
+import keras_t2t
+
 pytestmark = pytest.mark.tensorflow
 
 PATH = Path(__file__).resolve().parents[2] / "examples/quickstart.py"
@@ -31,10 +33,11 @@ def images():
 
 
 def test_model_is_small_and_gives_logits_for_every_class(quickstart):
-    model = quickstart.build_model(7)
+    model = quickstart.build_model(list("abcdefg"))
     assert model.count_params() < 2_000_000
     assert model.input_shape == (None, 28, 28, 1) and model.output_shape == (None, 7)
     assert model.get_layer("head").activation is keras.activations.linear
+    assert keras_t2t.model_class_names(model) == tuple("abcdefg")
 
 
 def test_augmentation_shifts_and_mirrors(quickstart):

@@ -1,6 +1,7 @@
 """`keras_t2t.export`: what it refuses, what it leaves behind, what it says."""
 
 import json
+import zipfile
 
 import keras
 import numpy as np
@@ -35,6 +36,26 @@ def test_file_and_report(model, tmp_path, capsys):
     rows = [line.split() for line in out.splitlines()]
     assert ["xnnpack", "partitions", "1"] in rows and ["passed", "True"] in rows
     assert found["latency_ms"] > 0
+
+
+@tensorflow
+def test_class_names_that_the_model_carries(tmp_path):
+    import onnxruntime
+
+    names, given = ["ant", "bee", "cat", "dog", "eel", "fox"], list("uvwxyz")
+    model = trained_model(class_names=names)
+    for labels, expected in ((None, names), (given, given)):
+        for name in ("model.tflite", "model.onnx", "saved"):
+            options = {"verify": False, "verbose": False, "overwrite": True}
+            keras_t2t.export(model, tmp_path / name, labels=labels, **options)
+            found = keras_t2t.Predictor(tmp_path / name).classes
+            assert found == [(str(i), class_name) for i, class_name in enumerate(expected)]
+        with zipfile.ZipFile(tmp_path / "model.tflite") as packed:
+            assert packed.read("labels.txt").decode().splitlines() == expected
+        properties = onnxruntime.InferenceSession(tmp_path / "model.onnx").get_modelmeta()
+        classes = json.loads(properties.custom_metadata_map["keras_t2t.json"])["classes"]
+        assert [class_name for _, class_name in classes] == expected
+        assert (tmp_path / "saved/assets/labels.txt").read_text().splitlines() == expected
 
 
 @tensorflow

@@ -37,6 +37,7 @@ CASES = {
         (None, 9, 32),
     ),
     "DenseEncoderBlock": (lambda **k: layers.DenseEncoderBlock(2, growth_rate=5, **k), TOKENS),
+    "Dense": (lambda **k: layers.Dense(2, class_names=["ant", "bee"], **k), TOKENS),
     "Encoder": (lambda **k: layers.Encoder(2, 3, mlp_ratio=2.0, **k), TOKENS),
     "ClassToken": (lambda **k: layers.ClassToken(**k), TOKENS),
     "SinusoidPositions": (lambda **k: layers.SinusoidPositions(**k), TOKENS),

@@ -5,6 +5,7 @@ import dataclasses
 import keras
 import pytest
 
+import keras_t2t
 from keras_t2t.training import (
     Recipe,
     finetune,
@@ -16,6 +17,8 @@ from keras_t2t.training import (
 from keras_t2t.training.build import build_model, compile_model, make_schedule
 from keras_t2t.training.recipe import RECIPES
 from tests.training.replicas import MODEL, recipe
+
+NAMES = ("ant", "bee", "cat")
 
 
 @pytest.mark.parametrize(
@@ -80,7 +83,7 @@ def test_wrong_numbers(field, value, message):
 
 def rates(chosen, steps=4):
     """Learning rate of every trainable variable at step 0, by its path."""
-    model = build_model(chosen, 3, weights=False)
+    model = build_model(chosen, NAMES, weights=False)
     compile_model(model, chosen, steps, 3)
     optimizer = model.optimizer
     optimizer.build(model.trainable_variables)
@@ -99,7 +102,7 @@ def test_published_transfer():
     assert not [path for path in found if path.startswith(("class_token/", "norm/"))]
     for path, rate in found.items():
         assert rate == pytest.approx(0.05 if path.startswith("head/") else 5e-4, rel=1e-5), path
-    model = build_model(chosen, 3, weights=False)
+    model = build_model(chosen, NAMES, weights=False)
     compile_model(model, chosen, 4, 3)
     schedule = make_schedule(chosen, 4)
     model.optimizer.build(model.trainable_variables)
@@ -158,10 +161,11 @@ def test_the_rate_grows_with_the_batch():
 def test_model(pooling, tmp_path):
     """Logits in float32 under mixed precision, and the preprocessing on board."""
     keras.config.set_dtype_policy("mixed_bfloat16")
-    model = build_model(recipe(pooling=pooling), 3)
+    model = build_model(recipe(pooling=pooling), NAMES)
     assert model.output_shape == (None, 3)
     assert model.layers[-1].name == "head" and model.output.dtype == "float32"
     assert model.get_layer("preprocessing").preprocessing == recipe().preprocessing
+    assert keras_t2t.model_class_names(model) == NAMES
     kernels = [v for v in model.trainable_variables if v.path.endswith("kernel")]
     for kernel in map(keras.ops.convert_to_numpy, kernels):
         bound = (6 / sum(kernel.shape)) ** 0.5  # Glorot's
@@ -169,15 +173,17 @@ def test_model(pooling, tmp_path):
 
 
 def test_weights_of_ones_own_model(tmp_path):
-    first = build_model(recipe(), 3)
+    first = build_model(recipe(), NAMES)
     first.save(tmp_path / "first.keras")
-    second = build_model(recipe(weights=str(tmp_path / "first.keras")), 5)
+    others = tuple("abcde")
+    second = build_model(recipe(weights=str(tmp_path / "first.keras")), others)
+    assert keras_t2t.model_class_names(second) == others
     for one, other in zip(first.weights, second.weights, strict=True):
         if not one.path.startswith("head/"):
             assert (keras.ops.convert_to_numpy(one) == keras.ops.convert_to_numpy(other)).all()
     with pytest.raises(ValueError, match="is not of this architecture"):
         build_model(
-            recipe(weights=str(tmp_path / "first.keras"), model={**MODEL, "embed_dim": 32}), 5
+            recipe(weights=str(tmp_path / "first.keras"), model={**MODEL, "embed_dim": 32}), others
         )
     with pytest.raises(ValueError, match="model: .*'depht'"):
-        build_model(recipe(model={"depht": 2}), 3)
+        build_model(recipe(model={"depht": 2}), NAMES)

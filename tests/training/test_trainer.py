@@ -76,17 +76,65 @@ def test_files(run):
         np.testing.assert_array_equal(one, other)
 
 
+def folders(root, names):
+    """The images of `data` as files, in folders of these names, which are in alphabetical order."""
+    for split, folder in (("train", "train"), ("validation", "val")):
+        for number, (image, label) in enumerate(zip(*data()[split], strict=True)):
+            path = root / folder / names[label] / f"{number:03d}.png"
+            path.parent.mkdir(parents=True, exist_ok=True)
+            keras.utils.save_img(path, image, scale=False)
+    return root
+
+
+@pytest.mark.above_backends
+@pytest.mark.parametrize("pooling", ["token", "avg"])
+def test_models_name_their_classes(pooling, tmp_path, capsys):
+    """Without being told them again, and those of their own data."""
+    names = ["ant", "bee", "cat", "n01440764"]
+    photos = folders(tmp_path / "photos", names)
+    out, chosen = tmp_path / "run", recipe(epochs=1, warmup_epochs=0, pooling=pooling)
+    train(chosen, photos, out, verbose=0)
+    (out / "classes.txt").unlink()
+    picture = photos / "val" / "bee" / "001.png"
+    pixels = data()["validation"][0][1:2]
+    for file in ("model.keras", "model_ema.keras"):
+        assert keras_t2t.model_class_names(keras.saving.load_model(out / file)) == tuple(names)
+        (scores,) = scores_of(out / file, pixels)
+        assert main(["predict", str(picture), "--model", str(out / file), "--json"]) == 0
+        (result,) = map(json.loads, capsys.readouterr().out.splitlines())
+        found = [(line["class"], line["name"]) for line in result["predictions"]]
+        classes = [("0", "ant"), ("1", "bee"), ("2", "cat"), ("n01440764", "tench")]
+        assert found == [classes[place] for place in np.argsort(-scores)]
+
+    # Data with some of the classes, whose numbers are others.
+    some = tmp_path / "some"
+    for name in ("bee", "n01440764"):
+        shutil.copytree(photos / "val" / name, some / "val" / name)
+    assert main(["evaluate", str(out / "model.keras"), "--data", str(some), "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    images, labels = data()["validation"]
+    chosen_images = np.isin(labels, (1, 3))
+    scores = scores_of(out / "model.keras", images[chosen_images])
+    assert found["top1"] == np.mean(scores.argmax(1) == labels[chosen_images])
+
+    other = folders(tmp_path / "other", ["a", "b", "c", "d"])
+    again = dataclasses.replace(chosen, weights=str(out / "model.keras"))
+    model, _ = train(again, other, tmp_path / "again", verbose=0)
+    assert keras_t2t.model_class_names(model) == tuple("abcd")
+
+
+def scores_of(path, images):
+    """By hand, as `recipe` prepares images."""
+    prepared = (images.astype("float32") / 255 - 0.5) / 0.25
+    return keras.saving.load_model(path).predict(prepared, verbose=0)
+
+
 @pytest.mark.above_backends
 def test_the_command_repeats_a_run(run, tmp_path, capsys):
     """From the recipe that a run saved, on the same data, to the last bit."""
     out, weights, _ = run
-    for split, folder in (("train", "train"), ("validation", "val")):
-        images, labels = data()[split]
-        for number, (image, label) in enumerate(zip(images, labels, strict=True)):
-            path = tmp_path / "photos" / folder / f"class{label}" / f"{number:03d}.png"
-            path.parent.mkdir(parents=True, exist_ok=True)
-            keras.utils.save_img(path, image, scale=False)
-    arguments = ["--data", str(tmp_path / "photos"), "--recipe", str(out / "recipe.yaml")]
+    photos = folders(tmp_path / "photos", [f"class{label}" for label in range(4)])
+    arguments = ["--data", str(photos), "--recipe", str(out / "recipe.yaml")]
     for folder in ("a", "b"):
         assert main(["train", *arguments, "--out", str(tmp_path / folder)]) == 0
     printed = capsys.readouterr().out

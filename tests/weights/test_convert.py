@@ -24,6 +24,7 @@ from keras_t2t.weights.pretrained import read_notes
 from keras_t2t.weights.published import SUFFIXES
 from keras_t2t.weights.variant import infer_variant, published_variant
 from tests import parity
+from tests.fixtures.v010 import write as v010
 
 torch = pytest.importorskip("torch")
 
@@ -285,7 +286,14 @@ def test_safetensors_keep_what_belongs_to_the_weights(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(
-    "notes", [[1], {"variant": "t2t"}, {"input_shape": 3}, {"preprocessing": {"size": 3}}]
+    "notes",
+    [
+        [1],
+        {"variant": "t2t"},
+        {"input_shape": 3},
+        {"preprocessing": {"size": 3}},
+        {"class_names": ["ant", 3]},
+    ],
 )
 def test_notes_of_no_use(state, tmp_path, notes):
     path = tmp_path / "own.safetensors"
@@ -401,7 +409,7 @@ def test_class_names_are_noted(tmp_path, name):
     keras_t2t.convert(source, path)
     assert read_notes(path).class_names is None
     names = ("cat", "dog", "fox", "hen", "owl")
-    with pytest.raises(ValueError, match="`labels` must be 5 names.* Received: 10"):
+    with pytest.raises(ValueError, match="names of classes must be 5, .* Received: 10"):
         keras_t2t.convert(source, path, overwrite=True, labels="cifar10")
     keras_t2t.convert(source, path, overwrite=True, labels=names)
     assert read_notes(path).class_names == names
@@ -409,3 +417,37 @@ def test_class_names_are_noted(tmp_path, name):
     keras_t2t.convert(path, tmp_path / f"again.{name}")
     assert read_notes(tmp_path / f"again.{name}").class_names == names
     assert read_notes(source) == Notes()
+    # The model carries them on, and back.
+    keras_t2t.convert(path, tmp_path / "named.keras")
+    named = keras.saving.load_model(tmp_path / "named.keras")
+    assert keras_t2t.model_class_names(named) == names
+    keras_t2t.convert(tmp_path / "named.keras", path, overwrite=True)
+    assert read_notes(path).class_names == names
+    assert keras_t2t.model_class_names(keras_t2t.T2TViT7(weights=path)) == names
+    fresh = keras_t2t.T2TViT7(weights=path, classes=5, skip_head=True)
+    assert keras_t2t.model_class_names(fresh) is None
+    own = keras_t2t.T2TViT7(weights=path, class_names=list("vwxyz"))
+    assert keras_t2t.model_class_names(own) == tuple("vwxyz")
+    own = keras_t2t.T2TViT7(weights=path, classes=2, skip_head=True, class_names=["v", "w"])
+    assert keras_t2t.model_class_names(own) == ("v", "w")
+
+
+def test_labels_of_a_model_that_0_1_0_saved(tmp_path, capsys):
+    """Whose head is Keras' own Dense layer."""
+    target, labels = tmp_path / "named.keras", tmp_path / "labels.txt"
+    labels.write_text("ant\nbee\ncat\ndog\neel\n")
+    for name in ("small", "nested"):
+        source = v010.HERE / f"{name}.keras"
+        old = keras.saving.load_model(source)
+        assert keras_t2t.Predictor(old).classes == [(str(i), str(i)) for i in range(5)]
+        command = ["convert", str(source), str(target), "--labels", str(labels), "--force"]
+        assert main(command) == 0
+        new = keras.saving.load_model(target)
+        names = [name for _, name in keras_t2t.Predictor(new).classes]
+        assert names == labels.read_text().split()
+        assert all(map(np.array_equal, new.get_weights(), old.get_weights()))
+    headless = tmp_path / "headless.keras"
+    seven(include_top=False, pooling="max").save(headless)
+    capsys.readouterr()
+    assert main(["convert", str(headless), str(target), "--labels", str(labels), "--force"]) == 2
+    assert "whose last layer, 'token_pooling', is no Dense layer" in capsys.readouterr().err

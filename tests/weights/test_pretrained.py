@@ -193,6 +193,16 @@ def test_cifar10(server):
     assert model.output_shape == (None, 10)
     assert keras_t2t.model_preprocessing(model) == keras_t2t.model_preprocessing("cifar10")
     assert_equal(keras_t2t.published_state_dict(model), state)
+    names = ("airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship")
+    assert keras_t2t.model_class_names(model) == (*names, "truck")
+    # From a cache without names too, as earlier versions left it; but for a fresh head.
+    kept = cache_folder() / "cifar10_t2t-vit_14_98.3.safetensors"
+    notes = dataclasses.replace(pretrained.read_notes(kept), class_names=None)
+    write_checkpoint(kept, state, overwrite=True, notes=notes)
+    model = keras_t2t.T2TViT14(weights="cifar10")
+    assert keras_t2t.model_class_names(model) == (*names, "truck")
+    model = keras_t2t.T2TViT14(weights="cifar10", classes=10, skip_head=True)
+    assert keras_t2t.model_class_names(model) is None
 
 
 def test_imagenet384(server):
