@@ -87,9 +87,7 @@ class ArraySource(IndexedSource):
         counted = int(labels.max(initial=-1)) + 1
         classes = len(class_names) if class_names else counted
         if counted > classes:
-            raise ValueError(
-                f"labels: expected below {classes}, as many classes, got {counted - 1}"
-            )
+            raise ValueError(f"{name}: expected labels below {classes}, got {counted - 1}")
         super().__init__(name, len(images), class_names, classes, images.shape[3])
         self._images, self._labels = _captured(images), _captured(labels)
 

@@ -214,7 +214,8 @@ class LiteRTRunner(Runner):
     def __init__(self, path, threads):
         from ai_edge_litert.interpreter import Interpreter
 
-        content, self.threads, text = path.read_bytes(), threads, None
+        content, text = path.read_bytes(), None
+        self.path, self.threads = path, threads
         with _reading(path, "LiteRT model"):
             # Bytes are checked before they are used; of a file LiteRT believes what it says.
             self.interpreter = Interpreter(model_content=content, num_threads=threads)
@@ -240,7 +241,8 @@ class LiteRTRunner(Runner):
             scale, zero = self.input["quantization"]
             batch = np.clip(np.round(batch / scale + zero), -128, 127).astype("int8")
         self.interpreter.set_tensor(self.input["index"], batch)
-        self.interpreter.invoke()
+        with _reading(self.path, "LiteRT model"):
+            self.interpreter.invoke()
         scores = self.interpreter.get_tensor(self.output["index"])
         if self.output["dtype"] == np.int8:
             scale, zero = self.output["quantization"]
@@ -254,7 +256,8 @@ class OnnxRunner(Runner):
     def __init__(self, path, threads):
         import onnxruntime
 
-        self.threads, options = threads, onnxruntime.SessionOptions()
+        self.path, self.threads = path, threads
+        options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         options.log_severity_level = 3
         with _reading(path, "ONNX model"):
@@ -269,7 +272,8 @@ class OnnxRunner(Runner):
         self.input_name = inputs[0].name
 
     def run(self, batch):
-        (scores,) = self.session.run(None, {self.input_name: batch})
+        with _reading(self.path, "ONNX model"):
+            (scores,) = self.session.run(None, {self.input_name: batch})
         return np.asarray(scores, "float32")
 
 

@@ -55,7 +55,8 @@ def read_model(path: str | os.PathLike) -> keras.Model:
     except TooLarge:
         raise
     except Exception as error:  # the zip, HDF5 or JSON reader or any layer
-        raise ValueError(f"{path} cannot be read as a Keras model: {error}") from None
+        reason = " ".join(str(error).split())
+        raise ValueError(f"{path} cannot be read as a Keras model: {reason}") from None
 
 
 def _refuse_large(path):
