@@ -44,7 +44,7 @@ def create(
     """Builds a published variant by its published name, in the `keras.applications` convention.
 
     Weights that are fetched land in Keras' cache folder, are converted there once (which needs
-    PyTorch: `pip install keras_t2t[convert]`) and are read from there ever after. Those of another
+    PyTorch, which the extra `convert` brings) and are read from there ever after. Those of another
     image size have their positions resized, bicubically as published; those for RGB go into a model
     for another number of channels as `keras_t2t.weights.channels.fit_channels` tells.
 

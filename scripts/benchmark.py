@@ -37,6 +37,7 @@ from pathlib import Path
 
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
 
+from keras_t2t.extras import require
 from keras_t2t.models.variants import list_variants
 
 SCRIPTS = Path(__file__).resolve().parent
@@ -114,8 +115,10 @@ def arguments(argv=None):
             case["network"] for case in itertools.chain(*groups(options))
         }:
             parser.error("argument --plot: draws the networks t2t_vit and stem, and neither is run")
-        if importlib.util.find_spec("matplotlib") is None:
-            parser.error("argument --plot: needs `pip install keras_t2t[plot]`")
+        try:
+            require("plot", "matplotlib")
+        except ImportError as error:
+            parser.error(f"argument --plot: {error}")
     return options
 
 

@@ -21,7 +21,17 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = "keras_t2t"
 # From the ground up. A room imports rooms of floors below its own, and itself.
 FLOORS = (
-    ("files", "limits", "seal", "compat", "validation", "progress", "moved", "image_files"),
+    (
+        "extras",
+        "files",
+        "limits",
+        "seal",
+        "compat",
+        "validation",
+        "progress",
+        "moved",
+        "image_files",
+    ),
     ("class_names", "preprocessing"),
     ("layers", "preprocessing_layer"),
     ("models",),
@@ -43,6 +53,7 @@ WITHOUT_KERAS = (
     "__init__",
     "class_names",
     "data.augment",
+    "extras",
     "files",
     "image_files",
     "limits",

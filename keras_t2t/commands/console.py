@@ -5,6 +5,7 @@ import importlib
 import os
 import sys
 
+from keras_t2t.extras import require
 from keras_t2t.progress import printable, working
 
 
@@ -28,7 +29,12 @@ def load(*modules: str) -> None:
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     with working("Loading Keras"), _silent_stderr():
         for name in missing:
-            importlib.import_module(name)
+            try:
+                importlib.import_module(name)
+            except ModuleNotFoundError as error:
+                if error.name in ("jax", "torch"):  # the backend that Keras is told to use
+                    require(error.name, error.name)
+                raise
         if "tensorflow" in sys.modules:
             sys.modules["tensorflow"].config.list_physical_devices()
 

@@ -5,6 +5,7 @@ from pathlib import Path
 from keras_t2t.commands.console import load
 from keras_t2t.commands.models import check_data
 from keras_t2t.commands.options import Positive
+from keras_t2t.extras import require
 from keras_t2t.files import replacing
 from keras_t2t.training.recipe import find_recipe
 
@@ -36,6 +37,7 @@ def run(
     if not out.endswith(".png"):
         raise ValueError(f"--out: expected a file that ends in .png, got {out}")
     check_data(data)
+    require("plot", "matplotlib")  # before a data set is fetched
     load("tensorflow")
     from keras_t2t.data.show import show_batch
     from keras_t2t.data.sources import open_source

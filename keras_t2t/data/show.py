@@ -9,6 +9,7 @@ from keras_t2t.data.augment import Augmentation
 from keras_t2t.data.decoding import naming_bad_images
 from keras_t2t.data.pipeline import training_batches
 from keras_t2t.data.source import Source
+from keras_t2t.extras import require
 from keras_t2t.preprocessing import Preprocessing
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def draw_batch(images, labels, preprocessing, class_names=None, columns=8):
     Returns:
         A Matplotlib figure.
     """
+    require("plot", "matplotlib")
     from matplotlib.figure import Figure
 
     pixels = images * np.float32(preprocessing.std) + np.float32(preprocessing.mean)

@@ -81,7 +81,7 @@ def export(
         IsADirectoryError: If it is a folder that is not replaced.
         FileNotFoundError: If the folder that `path` is to lie in does not exist.
         RuntimeError: If Keras runs on another backend than TensorFlow.
-        ImportError: If the format's tools are not installed: `pip install keras_t2t[export]`.
+        ImportError: If the format's tools are not installed: `pip install "keras_t2t[export]"`.
     """
     chosen = {name: value for name, value in locals().items() if name != "model"}
     return write(model, ExportOptions(**chosen))

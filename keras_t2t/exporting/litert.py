@@ -35,9 +35,6 @@ def write(path, network, metadata, options):
 
     Returns:
         Dict of what is to be reported: the number of XNNPACK's partitions.
-
-    Raises:
-        ImportError: If ai-edge-litert or litert-quantizer is not installed.
     """
     from keras_t2t.exporting.litert_metadata import with_metadata
 

@@ -23,9 +23,6 @@ def write(path, network, metadata, options):
 
     Returns:
         Dict of what is to be reported: the opset.
-
-    Raises:
-        ImportError: If ONNX or tf2onnx is not installed.
     """
     import onnx
 

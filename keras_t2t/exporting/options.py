@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from keras_t2t.class_names import class_names
+from keras_t2t.extras import require
 from keras_t2t.files import refuse_existing
 from keras_t2t.inference.images import check_images
 from keras_t2t.inference.metadata import Labels
@@ -27,7 +28,7 @@ class ExportOptions:
     `batch_size` a number or `"dynamic"`.
 
     Raises:
-        ValueError, OSError: As `keras_t2t.export`, where that takes no model to say.
+        ValueError, OSError, ImportError: As `keras_t2t.export`, where that takes no model to say.
     """
 
     path: Path
@@ -76,6 +77,7 @@ class ExportOptions:
             raise IsADirectoryError(f"{self.path} is a folder, which is not replaced by a file")
         if not self.path.parent.is_dir():
             raise FileNotFoundError(f"There is no folder {self.path.parent}")
+        require("export", *self._tools())
 
     @property
     def report(self) -> Path:
@@ -86,6 +88,16 @@ class ExportOptions:
     def batch(self) -> int | None:
         """The batch as shapes have it: `None` for any."""
         return self.batch_size if isinstance(self.batch_size, int) else None
+
+    def _tools(self) -> list[str]:
+        """The packages that write the file, and run it."""
+        if self.format == "litert":
+            quantizer = ["litert_quantizer"] if self.precision.endswith("int8") else []
+            return ["ai_edge_litert", *quantizer]
+        if self.format == "onnx":
+            runtime = ["onnxruntime"] if self.verify or self.precision != "float32" else []
+            return ["onnx", "tf2onnx", *runtime]
+        return []
 
 
 def _check_some(images, name, expected):

@@ -11,6 +11,7 @@ import keras
 import numpy as np
 
 from keras_t2t.class_names import class_names
+from keras_t2t.extras import require
 from keras_t2t.inference.images import prepared
 from keras_t2t.inference.metadata import NAME, OUTPUTS, Metadata
 from keras_t2t.layers.head import model_class_names
@@ -212,6 +213,7 @@ class LiteRTRunner(Runner):
     """A `.tflite` file, run by LiteRT on the CPU."""
 
     def __init__(self, path, threads):
+        require("export", "ai_edge_litert")
         from ai_edge_litert.interpreter import Interpreter
 
         content, text = path.read_bytes(), None
@@ -254,6 +256,7 @@ class OnnxRunner(Runner):
     """An `.onnx` file, run by ONNX Runtime on the CPU."""
 
     def __init__(self, path, threads):
+        require("export", "onnxruntime")
         import onnxruntime
 
         self.path, self.threads = path, threads

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Any, ParamSpec
 
 import numpy as np
 
+from keras_t2t.extras import require
+
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
@@ -33,12 +35,9 @@ def styled(plot: Callable[Parameters, "Figure"]) -> Callable[Parameters, "Figure
 
     @functools.wraps(plot)
     def draw(*args: Parameters.args, **kwargs: Parameters.kwargs) -> "Figure":
-        try:
-            import matplotlib
-        except ImportError as error:
-            raise ImportError(
-                "Plots need matplotlib. Install it with: pip install keras-t2t[plot]"
-            ) from error
+        require("plot", "matplotlib")
+        import matplotlib
+
         with matplotlib.rc_context(STYLE):
             return plot(*args, **kwargs)
 

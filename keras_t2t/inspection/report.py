@@ -14,6 +14,7 @@ import keras
 import numpy as np
 from PIL import Image
 
+from keras_t2t.extras import require
 from keras_t2t.files import refuse_existing, replacing
 from keras_t2t.inference.predict import predict_images
 from keras_t2t.inspection.attention_maps import (
@@ -128,13 +129,14 @@ def visualize(
 
 
 def check_folder(folder: str | os.PathLike, overwrite: bool, name: str = "folder") -> None:
-    """Raises what `visualize` would of its folder; `name` is what they call it."""
+    """Raises what `visualize` would before it looks at the model; `name` is the folder's."""
     folder = Path(folder)
     there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not there.is_dir():
         raise NotADirectoryError(f"{name}: expected a folder, but {there} is a file")
     for file in FILES:
         refuse_existing(folder / file, overwrite)
+    require("plot", "matplotlib")
 
 
 def _attention_figures(model, image, attention, blocks):

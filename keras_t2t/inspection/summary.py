@@ -4,6 +4,7 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
+from keras_t2t.extras import require
 from keras_t2t.files import refuse_existing, replacing
 from keras_t2t.inspection.complexity import complexity
 from keras_t2t.inspection.complexity_plot import plot_complexity
@@ -73,3 +74,4 @@ def check_figure(path: str | os.PathLike, overwrite: bool, name: str = "path") -
     if Path(path).suffix not in (".png", ".svg", ".pdf"):
         raise ValueError(f"{name}: expected a file that ends in .png, .svg or .pdf, got {path}")
     refuse_existing(Path(path), overwrite)
+    require("plot", "matplotlib")

@@ -2,7 +2,6 @@
 
 import contextlib
 import gc
-import importlib.util
 import json
 import os
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import keras
 
 from keras_t2t.data.decoding import naming_bad_images
+from keras_t2t.extras import require
 from keras_t2t.progress import printable
 from keras_t2t.rewrite import fuse
 from keras_t2t.training import state
@@ -60,8 +60,8 @@ def train(
         keras_t2t.training.LossNotFinite: If the loss is NaN or infinite.
     """
     chosen, folder = Options(data=data, **options), Path(out)
-    if chosen.tensorboard and importlib.util.find_spec("tensorboard") is None:
-        raise ImportError("tensorboard is not installed: pip install keras_t2t[tensorboard]")
+    if chosen.tensorboard:
+        require("tensorboard", "tensorboard")
     devices = choose_devices(chosen)
     if devices.strategy == "mirrored" and recipe.accumulation_steps > 1:
         raise ValueError(

@@ -18,6 +18,7 @@ import ml_dtypes  # noqa: F401  gives NumPy the bfloat16 that safetensors asks i
 import numpy as np
 import safetensors.numpy
 
+from keras_t2t.extras import install_command, require
 from keras_t2t.files import replacing
 from keras_t2t.limits import is_zip, refuse_expansion, refuse_zip_bomb
 from keras_t2t.seal import seal, verify_archive
@@ -237,14 +238,14 @@ def import_torch() -> ModuleType:
     Raises:
         ImportError: there is none; the message says how to install it.
     """
-    needed = "PyTorch files need PyTorch 2.10 or newer: pip install keras_t2t[convert]"
-    try:
-        import torch
-    except ImportError:
-        raise ImportError(needed) from None
+    require("convert", "torch")
+    import torch
+
     if tuple(map(int, re.findall(r"\d+", torch.__version__)[:2])) < _OLDEST_SAFE_TORCH:
-        unsafe = f"PyTorch {torch.__version__} does not read files safely (CVE-2026-24747)"
-        raise ImportError(f"{unsafe}. {needed}")
+        raise ImportError(
+            f"PyTorch {torch.__version__} does not read files safely (CVE-2026-24747). Expected "
+            f"2.10 or newer: {install_command('convert')}"
+        )
     return torch
 
 

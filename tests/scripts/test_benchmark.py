@@ -164,7 +164,10 @@ def test_what_is_not_installed_is_left_out(monkeypatch, capsys):
         ("--rounds 0", "argument --rounds: expected an integer of at least 1, got '0'"),
         ("--batch-sizes 0", "argument --batch-sizes: expected an integer of at least 1"),
         ("--networks plain --plot x.png", "argument --plot: draws the networks t2t_vit and stem"),
-        ("--plot x.png", "argument --plot: needs `pip install keras_t2t[plot]`"),
+        (
+            "--plot x.png",
+            'argument --plot: matplotlib is not installed: pip install "keras_t2t[plot]"',
+        ),
         ("--plot missing/x.png", "there is no folder missing"),
         ("--json missing/x.json", "there is no folder missing"),
         ("--environments FAST", "argument --environments: expected NAME=VALUE, got 'FAST'"),

@@ -198,7 +198,7 @@ def test_tensorboard(tmp_path, monkeypatch):
     logs = (tmp_path / "tensorboard").rglob("events.out.tfevents.*")
     assert any(b"epoch_top1" in log.read_bytes() for log in logs)
     monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
-    with pytest.raises(ImportError, match=r"pip install keras_t2t\[tensorboard\]"):
+    with pytest.raises(ImportError, match=r'pip install "keras_t2t\[tensorboard\]"'):
         train(chosen, data(), tmp_path / "other", tensorboard=True, verbose=0)
     assert not (tmp_path / "other").exists()
 

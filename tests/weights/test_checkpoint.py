@@ -309,7 +309,7 @@ def test_without_torch(tmp_path, monkeypatch):
         lambda: read_checkpoint(path),
         lambda: write_checkpoint(tmp_path / "y.pth", SMALL),
     ):
-        with pytest.raises(ImportError, match=r"pip install keras_t2t\[convert\]"):
+        with pytest.raises(ImportError, match=r'pip install "keras_t2t\[convert\]"'):
             call()
     assert list(tmp_path.iterdir()) == [path]
     for name in ("x.npz", "x.safetensors"):
