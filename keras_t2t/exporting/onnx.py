@@ -64,28 +64,10 @@ def convert(path, network, spec):
         network: A `keras.Model`.
         spec: The `tf.TensorSpec` of its input.
     """
-    _teach_erfc()
     with _quietly():
         network.export(
             str(path), "onnx", verbose=False, input_signature=[spec], opset_version=OPSET
         )
-
-
-def _teach_erfc():
-    """Registers TensorFlow's Erfc, which GELU is made of, with tf2onnx, which lacks it."""
-    import numpy as np
-    from tf2onnx.handler import tf_op
-
-    @tf_op("Erfc")
-    class Erfc:
-        @classmethod
-        def version_9(cls, ctx, node, **kwargs):
-            name, dtype = node.name, ctx.get_dtype(node.output[0])
-            erf = ctx.make_node("Erf", [node.input[0]])
-            ctx.remove_node(name)
-            one = ctx.make_const(f"{name}/one", np.ones((), np.float32))
-            inputs = [one.output[0], erf.output[0]]
-            ctx.make_node("Sub", inputs, name=name, outputs=node.output, dtypes=[dtype])
 
 
 @contextlib.contextmanager

@@ -1,5 +1,10 @@
 """ONNX files, run by ONNX Runtime."""
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import keras
 import numpy as np
 import pytest
@@ -24,6 +29,58 @@ def test_equals_the_model(flavor, tmp_path):
     assert [value.name for value in proto.graph.output] == ["probabilities"]
     expected = np.asarray(model(inputs(3), training=False))
     np.testing.assert_allclose(keras_t2t.Predictor(path).predict(inputs(3)), expected, atol=1e-5)
+
+
+MODELS = {
+    "performer": {},
+    "transformer": {"token_mixer": "transformer"},
+    "convolution": {"token_mixer": "convolution"},
+    "patch": {"token_mixer": "patch"},
+    "features": {"include_top": False},
+    "squeeze_excite": {"flavor": "squeeze_excite"},
+    "ghost": {"flavor": "ghost"},
+}
+
+
+@pytest.mark.parametrize("name", [*MODELS, "fused"])
+def test_keras_own_export(name, tmp_path):
+    import onnxruntime
+
+    model, path = trained_model(depth=1, **MODELS.get(name, {})), tmp_path / "model.onnx"
+    model = keras_t2t.fuse(model) if name == "fused" else model
+    expected = np.asarray(model(inputs(3), training=False))
+    model.export(path, format="onnx", verbose=False)
+    session = onnxruntime.InferenceSession(path)
+    (found,) = session.run(None, {session.get_inputs()[0].name: inputs(3)})
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
+IN_THIS_ORDER = """
+import sys
+for name in sys.argv[1:]:
+    __import__(name)
+import keras, numpy
+model = keras.saving.load_model("model.keras")
+model(numpy.zeros((1, *model.input_shape[1:])))  # as Keras asks for before
+model.export("model.onnx", format="onnx", verbose=False)
+import onnxruntime
+onnxruntime.InferenceSession("model.onnx")
+"""
+
+
+@pytest.mark.parametrize("order", ["keras_t2t", "keras tf2onnx keras_t2t"])
+def test_keras_own_export_whatever_is_imported_first(order, tmp_path):
+    trained_model(depth=1).save(tmp_path / "model.keras")
+    root = Path(__file__).parents[2]
+    result = subprocess.run(
+        [sys.executable, "-c", IN_THIS_ORDER, *order.split()],
+        env={**os.environ, "PYTHONPATH": str(root)},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert result.returncode == 0, result.stderr
+    assert "not supported" not in result.stderr
 
 
 @pytest.mark.parametrize("precision", ["float16", "dynamic_int8"])

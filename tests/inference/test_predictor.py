@@ -54,6 +54,40 @@ def test_every_file_gives_the_same_probabilities(name, model, files, tmp_path):
     assert predictor.predict([]).shape == (0, 6)
 
 
+@pytest.fixture(scope="module", params=[1, 8, "dynamic"])
+def batch_files(request, model, tmp_path_factory):
+    """The model in files that take batches of one size."""
+    folder = tmp_path_factory.mktemp("batches")
+    for name in ("model.tflite", "model.onnx", "saved"):
+        options = {"batch_size": request.param, "verify": False, "verbose": False}
+        keras_t2t.export(model, folder / name, **options)
+    return request.param, folder
+
+
+@tensorflow
+@pytest.mark.parametrize("name", ["model.tflite", "model.onnx", "saved"])
+def test_any_number_of_images_whatever_batch_a_file_takes(name, batch_files, model):
+    batch, folder = batch_files
+    predictor = keras_t2t.Predictor(folder / name, batch_size=5)
+    assert predictor.input_shape[0] == (None if batch == "dynamic" else batch)
+    images = inputs(20)
+    expected = np.asarray(model(images, training=False))
+    for count in (20, 1, 7, 8, 9, 0):
+        found = predictor.predict(images[:count])
+        np.testing.assert_allclose(found, expected[:count], atol=1e-5)
+
+
+@tensorflow
+def test_a_keras_model_of_a_fixed_batch():
+    x = keras.Input((4, 4, 1), batch_size=3)
+    model = keras.Model(x, keras.layers.Dense(3, "softmax")(keras.layers.Flatten()(x)))
+    images, (kernel, bias) = inputs(20, (4, 4, 1)), model.get_weights()
+    expected = np.exp(images.reshape(20, 16) @ kernel + bias)
+    expected /= expected.sum(axis=1, keepdims=True)
+    found = keras_t2t.Predictor(model).predict(images)
+    np.testing.assert_allclose(found, expected, atol=1e-5)
+
+
 def test_a_keras_model_on_any_backend():
     x = keras.Input((4, 4, 1))
     logits = keras.layers.Dense(3)(keras.layers.Flatten()(x))
