@@ -53,7 +53,7 @@ def load_image(path) -> Image.Image:
     """
     try:
         with Image.open(path, formats=FORMATS) as file:
-            return eight_bits(ImageOps.exif_transpose(file))
+            image = eight_bits(ImageOps.exif_transpose(file))
     except UnidentifiedImageError as error:
         raise ValueError(
             f"{path}: not an image of a known format ({', '.join(FORMATS)})"
@@ -62,6 +62,9 @@ def load_image(path) -> Image.Image:
     except Exception as error:
         reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
         raise ValueError(f"{path}: cannot be read as an image ({reason})") from error
+    # `convert` leaves it out, and warns of some of its kinds.
+    image.info.pop("transparency", None)
+    return image
 
 
 def eight_bits(image: Image.Image) -> Image.Image:

@@ -2,6 +2,7 @@
 
 import importlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -137,3 +138,33 @@ def test_public_names(room, public):
         assert getattr(module, name) is not None
     with pytest.raises(AttributeError, match="anything"):
         module.anything  # noqa: B018
+
+
+ROOMS = ("", "data", "exporting", "inference", "inspection", "layers", "models", "training")
+EVERYTHING = f"""
+import importlib
+import keras_t2t, keras
+for room in {ROOMS!r}:
+    module = importlib.import_module(f"keras_t2t.{{room}}".rstrip("."))
+    for name in dir(module):
+        getattr(module, name)
+"""
+
+
+def lines_of(code):
+    """What a fresh process prints, without times, numbers and places."""
+    environment = {key: value for key, value in os.environ.items() if "TF_CPP" not in key}
+    result = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True
+    )
+    assert result.returncode == 0, result.stderr
+    return [
+        re.sub(r"0x\w+|\d+", "N", line) for line in (result.stdout + result.stderr).splitlines()
+    ]
+
+
+@pytest.mark.tensorflow
+def test_import_prints_nothing():
+    assert lines_of("import keras_t2t; dir(keras_t2t)") == []
+    # All that is public adds nothing to what Keras, TensorFlow and TFDS print when they are loaded.
+    assert lines_of(EVERYTHING) == lines_of("import keras, tensorflow, tensorflow_datasets")

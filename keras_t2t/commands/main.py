@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from keras_t2t import __version__
 from keras_t2t.commands import options
-from keras_t2t.commands.console import complain
+from keras_t2t.commands.console import complain, without_decoder_lines
 
 COMMANDS = (
     *("check-data", "convert", "evaluate", "export", "finetune", "predict", "show-batch"),
@@ -40,7 +40,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             arguments = command.parse(parser, argv[1:])
         else:
             arguments = options.parse(parser, command.run, argv[1:])
-        code = command.run(**arguments)
+        with without_decoder_lines():
+            code = command.run(**arguments)
         sys.stdout.flush()
         return code
     except BrokenPipeError:
