@@ -138,6 +138,7 @@ def test_gradient_norms_of_the_first_step():
         np.testing.assert_allclose(norms[key], norm, rtol=1e-3, err_msg=key)
 
 
+@pytest.mark.above_backends
 @pytest.mark.slow
 def test_twelve_steps_of_adamw():
     model, loss = training_model()

@@ -46,6 +46,7 @@ print(keras_t2t.__version__, *sys.modules)
     assert not {"keras", "tensorflow", "jax", "torch", "matplotlib"} & set(loaded)
 
 
+@pytest.mark.above_backends
 def test_import_after_keras_loads_nothing_heavy():
     # Each of these takes seconds or belongs to an extra.
     heavy = {"tensorflow", "tensorflow_datasets", "keras_cv", "keras_core", "torch", "matplotlib"}
@@ -72,6 +73,7 @@ def compiled_file(tmp_path_factory):
     return path
 
 
+@pytest.mark.above_backends
 @pytest.mark.parametrize("order", ["import keras_t2t, keras", "import keras, keras_t2t"])
 def test_keras_finds_every_class(order, compiled_file):
     code = f"""

@@ -39,6 +39,7 @@ def assert_as_010(model, name):
     np.testing.assert_allclose(scores, outputs(name), atol=1e-5)
 
 
+@pytest.mark.above_backends
 @pytest.mark.parametrize("name", FILES)
 def test_models(name, tmp_path):
     model = keras.saving.load_model(FILES[name])

@@ -20,6 +20,8 @@ from keras_t2t.image_files import find_images
 from keras_t2t.inference.predict import predict_images
 from keras_t2t.preprocessing_layer import PreprocessedImages, model_preprocessing
 
+pytestmark = pytest.mark.above_backends
+
 PHOTOS = Path(sklearn.datasets.__file__).parent / "images"
 
 

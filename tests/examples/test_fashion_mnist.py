@@ -10,6 +10,7 @@ from keras_t2t.inference.evaluate import evaluate
 EXAMPLES = Path(__file__).parents[2] / "examples"
 
 
+@pytest.mark.above_backends
 @pytest.mark.slow
 def test_the_trained_model():
     predictor = keras_t2t.Predictor(EXAMPLES / "models/fashion_mnist.keras")

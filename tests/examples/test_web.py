@@ -140,7 +140,7 @@ def drop(page, path):
     page.dispatch_event("#drop", "drop", {"dataTransfer": data})
 
 
-@pytest.mark.parametrize("channels", [3, 1])
+@pytest.mark.parametrize("channels", [3, pytest.param(1, marks=pytest.mark.long)])
 def test_the_page_answers_as_python_does(channels, exported, open_page, photos):
     page = open_page(channels)
     predictor = keras_t2t.Predictor(exported(channels))

@@ -14,7 +14,9 @@ MAKERS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", MAKERS)
-@pytest.mark.parametrize("policy", ["float32", "mixed_bfloat16"])
+@pytest.mark.parametrize(
+    "policy", ["float32", pytest.param("mixed_bfloat16", marks=pytest.mark.above_backends)]
+)
 def test_a_quantised_model_can_be_stored_again_and_again(name, policy, tmp_path):
     x = keras.Input((9, 12))
     model = keras.Model(x, MAKERS[name](dtype=policy)(x))

@@ -63,7 +63,7 @@ def test_clone():
     np.testing.assert_array_equal(predictions(clone, x), predictions(model, x))
 
 
-@pytest.mark.parametrize("policy", ["float32", "mixed_float16"])
+@pytest.mark.parametrize("policy", [pytest.param("float32", marks=above_backends), "mixed_float16"])
 def test_fit_learns(policy):
     keras.config.set_dtype_policy(policy)
     model = small(input_shape=(16, 16, 1), depth=1, performer_dropout_rate=0.0, seed=0)

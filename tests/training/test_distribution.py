@@ -113,6 +113,7 @@ def test_sigterm_to_one_host_stops_both_and_they_go_on_exactly(two_hosts, tmp_pa
 SLURM = {"SLURM_NTASKS": "2", "SLURM_STEP_NODELIST": "127.0.0.1", "SLURM_JOB_ID": "1"}
 
 
+@pytest.mark.long
 @pytest.mark.skipif(BACKEND != "jax", reason="several hosts need JAX")
 def test_the_only_process_of_a_slurm_node_uses_all_its_gpus():
     def srun(nodes, port):

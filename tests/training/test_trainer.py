@@ -282,6 +282,7 @@ def test_accumulation_is_refused_under_mirrored(tmp_path):
         train(recipe(accumulation_steps=2), data(), tmp_path, strategy="mirrored", verbose=0)
 
 
+@pytest.mark.above_backends
 def test_accumulated_batches_are_one(tmp_path):
     """Twice half the batch trains as the whole does, where the rate changes by the epoch."""
     chosen = {"epochs": 2, "warmup_epochs": 0, "rate_every_step": False, "optimizer": "sgd"}
