@@ -4,7 +4,7 @@ import lazy_loader
 
 from keras_t2t import moved, registration
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 
 # What is public stands in `__init__.pyi`, and is imported when it is first used.
 __getattr__, __dir__, __all__ = lazy_loader.attach_stub(__name__, __file__)
