@@ -136,7 +136,6 @@ def test_descriptions_of_tfds(name, text, tmp_path):
         [np.zeros((5, 0), "uint8")],
         [Image.new("RGB", (0, 5))],
     ],
-    ids=str,
 )
 def test_images_without_pixels(images):
     predictor = keras_t2t.Predictor(model(preprocessing="imagenet"))
