@@ -97,7 +97,8 @@ def create(
     source = Weights("initial values", {}, Notes(input_shape=(224, 224, 3)))
     if weights is not None:
         keeps_head = include_top and not skip_head
-        if keeps_head and weights in PREPROCESSING:  # before the download
+        if keeps_head and isinstance(weights, str) and weights in PREPROCESSING:
+            # Before the download.
             entry = find(variant, str(weights))
             _require_head(entry.filename, entry.classes, classes)
         source = pretrained.open_weights(variant, weights, build, shape)
