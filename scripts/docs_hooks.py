@@ -15,9 +15,7 @@ PICTURES = "examples/images"
 def on_files(files, config):
     """Adds the pages and pictures that do not lie in docs/."""
     files.append(File.generated(config, "command_line.md", content=command_line()))
-    files.append(
-        File.generated(config, "changelog.md", abs_src_path=str(ROOT / "CHANGELOG.md"))
-    )
+    files.append(File.generated(config, "changelog.md", abs_src_path=str(ROOT / "CHANGELOG.md")))
     for path in (ROOT / PICTURES).iterdir():
         files.append(File.generated(config, f"images/{path.name}", abs_src_path=str(path)))
 
