@@ -1,6 +1,7 @@
 """What MkDocs adds to docs/: the command line from its options, the changelog, the pictures."""
 
 import argparse
+import functools
 import re
 from pathlib import Path, PurePosixPath
 
@@ -35,8 +36,8 @@ def command_line():
     ]
     for name in main.COMMANDS:
         parser = _parser_of(name)
-        usage = re.sub(r"^usage: ", "", parser.format_usage())
-        usage = re.sub(r"\s*\n\s+", " ", usage.replace(" [-h]", "")).strip()
+        usage = parser.format_usage().removeprefix("usage: ").replace("[-h] ", "").strip()
+        usage = re.sub(r"\n +", "\n    ", usage)
         parts += [f"## keras-t2t {name}", parser.description, f"```text\n{usage}\n```"]
         for group in parser._action_groups:
             actions = [a for a in group._group_actions if a.dest != "help"]
@@ -58,6 +59,7 @@ class _Recording(options.Parser):
 def _parser_of(name):
     command = main._module(name)
     parser = _Recording(prog=f"keras-t2t {name}", description=main._summary(command))
+    parser.formatter_class = functools.partial(argparse.HelpFormatter, width=78)
     try:
         if hasattr(command, "parse"):
             command.parse(parser, [])

@@ -1,14 +1,13 @@
 """README and docs/: every block runs or says why not, every link leads somewhere, no name lacks."""
 
+import contextlib
 import importlib
 import inspect
-import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
+import keras
 import numpy as np
 import pytest
 from PIL import Image
@@ -30,7 +29,7 @@ PAGES = ["README.md", *PAGES]
 ON_TENSORFLOW = {"README.md", "docs/guides/devices.md", "docs/guides/edge.md"}
 # How a block says that it is not run here, and why. The site shows it above the block.
 MARK = re.compile(r' title="not run in the tests: .+"')
-SHOWN = {"text", "bibtex"}  # languages in which nothing can run
+RUNS, SHOWN = {"python", "shell"}, {"text", "bibtex"}
 
 find_fences = RawFencedCodeBlockLexer(re.compile(r"(?P<language>\w*)(?P<rest>.*)$\n", re.M))
 
@@ -52,19 +51,28 @@ def runnable(document):
 
 
 def run_shell(example):
-    """Runs the lines of a block: our command in this process, where Keras is loaded already."""
+    """Runs our commands in this process, where Keras is loaded already."""
     for line in example.parsed.replace("\\\n", "").splitlines():
         words = shlex.split(line, comments=True)
-        if words[:1] == ["keras-t2t"] and ">" not in words:
-            assert main(words[1:]) == 0, line
-        elif words:
-            code = "import sys; from keras_t2t.commands.main import main; sys.exit(main())"
-            ours = f'keras-t2t() {{ {shlex.quote(sys.executable)} -c {shlex.quote(code)} "$@"; }}'
-            subprocess.run(
-                ["bash", "-euc", f"{ours}\n{line}"],
-                env={**os.environ, "PYTHONPATH": str(ROOT)},
-                check=True,
-            )
+        if not words:
+            continue
+        program, *words = words
+        assert program == "keras-t2t", f"mark what the tests do not run: {line}"
+        with contextlib.ExitStack() as stack:
+            if words[-2:-1] == [">"]:
+                file = stack.enter_context(open(words[-1], "w", encoding="utf-8"))
+                stack.enter_context(contextlib.redirect_stdout(file))
+                words = words[:-2]
+            assert main(words) == 0, line
+
+
+def without_xla(compile):
+    """Compiling for XLA takes a minute for each model, and is tested elsewhere."""
+
+    def compiled(self, *args, jit_compile=None, **kwargs):
+        return compile(self, *args, jit_compile=False, **kwargs)
+
+    return compiled
 
 
 @pytest.fixture(scope="module")
@@ -92,6 +100,7 @@ def files(tmp_path_factory):
     )
     model.save(folder / "my.keras")
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(keras.Model, "compile", without_xla(keras.Model.compile))
         patch.setenv("KERAS_HOME", str(folder / "keras"))
         cache_folder().mkdir(parents=True)
         kept = cache_folder() / "71.7_T2T_ViT_7.safetensors"
@@ -100,17 +109,14 @@ def files(tmp_path_factory):
         yield folder
 
 
-@pytest.mark.parametrize(
-    "page",
-    [
-        pytest.param(
-            page,
-            marks=pytest.mark.tensorflow if page in ON_TENSORFLOW else pytest.mark.above_backends,
-        )
-        for page in PAGES
-        if any(language in ("python", "shell") and not rest for language, rest, _ in fences(page))
-    ],
-)
+def pages_that_run():
+    for page in PAGES:
+        mark = "tensorflow" if page in ON_TENSORFLOW else "above_backends"
+        if any(language in RUNS and not rest for language, rest, _ in fences(page)):
+            yield pytest.param(page, marks=getattr(pytest.mark, mark))
+
+
+@pytest.mark.parametrize("page", pages_that_run())
 def test_blocks_run(page, files):
     for example in sybil.Document.parse(str(ROOT / page), runnable):
         example.evaluate()
@@ -120,7 +126,7 @@ def test_blocks_run(page, files):
 @pytest.mark.parametrize("page", PAGES)
 def test_what_does_not_run_says_so(page):
     for language, rest, source in fences(page):
-        if language in ("python", "shell"):
+        if language in RUNS:
             assert not rest or MARK.fullmatch(rest), f"{rest}: {source}"
         else:
             assert language in SHOWN, source
@@ -128,7 +134,7 @@ def test_what_does_not_run_says_so(page):
 
 @pytest.mark.above_backends
 def test_most_blocks_run():
-    rests = [rest for page in PAGES for language, rest, _ in fences(page) if language not in SHOWN]
+    rests = [rest for page in PAGES for language, rest, _ in fences(page) if language in RUNS]
     assert rests.count("") > 0.6 * len(rests)
 
 
