@@ -57,7 +57,7 @@ class Preprocessing:
                 raise ValueError(f"{name}: expected a positive int, got {getattr(self, name)!r}")
         if self.height * self.width > MOST_PIXELS:
             raise ValueError(
-                f"height, width: expected at most {MOST_PIXELS} pixels, "
+                f"height: expected at most {MOST_PIXELS} pixels with `width`, "
                 f"got {self.height} x {self.width}"
             )
         if not self.mean or not all(0 <= value <= 1 for value in self.mean):

@@ -176,7 +176,7 @@ def load_model(path: str | os.PathLike, variant: str | None = None) -> keras.Mod
     variant = variant or told
     if variant is None and path.name.endswith(".weights.h5"):
         raise ValueError(
-            f"{path} does not tell its variant. Pass `variant` (--variant), the published name, if "
+            f"{path} does not tell its variant. Pass `variant`, the published name, if "
             "it is of one; else build the model with T2TViT and call its load_weights."
         )
     weights = read_file(path, network(variant) if variant else functools.partial(T2TViT))

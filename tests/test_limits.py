@@ -252,7 +252,9 @@ def test_idx(sizes, zeros, tmp_path):
 
 @pytest.mark.parametrize("size", [(100_000, 100_000), (1, 2**24 + 1)])
 def test_images(size):
-    with pytest.raises(ValueError, match=r"height, width: expected at most 16777216 pixels, got"):
+    with pytest.raises(
+        ValueError, match=r"height: expected at most 16777216 pixels with `width`, got"
+    ):
         keras_t2t.Preprocessing(*size)
 
 

@@ -31,7 +31,7 @@ def run(
         The exit code: 0, or 1 if images were left out.
     """
     check_data(data)
-    predictor = open_predictor(model, weights, None, batch_size, threads, "MODEL")
+    predictor = open_predictor(model, weights, None, batch_size, threads)
     load("tensorflow")  # which reads the images
     from keras_t2t.inference.evaluate import evaluate
 

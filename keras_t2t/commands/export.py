@@ -53,15 +53,15 @@ def run(
         with_softmax=with_softmax,
         labels=models.read_labels(labels),
         integer_io=integer_io,
-        images=models.some_images(images),
-        calibration=models.some_images(calibration),
+        images=models.some_images(images, "images"),
+        calibration=models.some_images(calibration, "calibration"),
         verify=not no_verify,
         threads=threads,
         overwrite=force,
     )
     if "keras" not in sys.modules:  # Whichever backend trained the model, this one exports it.
         os.environ["KERAS_BACKEND"] = "tensorflow"
-    opened = models.open_model(model, weights, "MODEL")
+    opened = models.open_model(model, weights)
     from keras_t2t.exporting.exporter import write
 
     write(opened, options)

@@ -5,6 +5,7 @@ import functools
 from keras_t2t.commands import train
 
 parse = functools.partial(train.parse, default_recipe="finetune")
+named_options = train.named_options
 
 
 def run(recipe, options, out):

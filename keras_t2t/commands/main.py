@@ -1,7 +1,8 @@
 """Runs `keras-t2t`: finds the command, its arguments and the exit code.
 
 A command is a module of this package with a function `run`. Its first line is the help, its
-parameters are the options. A module whose options come from elsewhere has a function `parse` too.
+parameters are the options. A module whose options come from elsewhere has the functions `parse` and
+`named_options` too.
 """
 
 import importlib
@@ -18,6 +19,8 @@ COMMANDS = (
     *("check-data", "convert", "evaluate", "export", "finetune", "predict", "show-batch"),
     *("summary", "train", "visualize"),
 )
+# What functions call an argument that the commands have another name for.
+CALLED = {"overwrite": "force", "path": "destination"}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -31,10 +34,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         one line on stderr tells; 130 if the user stopped it (Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
+    known = {}
     try:
         # Only what is neither help, version nor an error has a command.
         name = argv[0] if argv and argv[0] in COMMANDS else _overview().parse_args(argv).command
         command = _module(name)
+        known = _options(command)
         parser = options.Parser(prog=f"keras-t2t {name}", description=_summary(command))
         if hasattr(command, "parse"):
             arguments = command.parse(parser, argv[1:])
@@ -51,8 +56,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as error:
-        # What `overwrite=True` is to a function, `--force` is to its command.
-        complain("error", str(error).replace("overwrite=True", "--force"))
+        complain("error", options.as_typed(str(error), known))
         return 2
 
 
@@ -67,6 +71,13 @@ def _overview():
 
 def _module(name):
     return importlib.import_module(f"keras_t2t.commands.{name.replace('-', '_')}")
+
+
+def _options(command):
+    """The options of a command, by what its functions call them."""
+    described = hasattr(command, "named_options")
+    found = command.named_options() if described else options.options_of(command.run)
+    return found | {called: found[name] for called, name in CALLED.items() if name in found}
 
 
 def _summary(command):

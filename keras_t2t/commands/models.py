@@ -29,16 +29,13 @@ Labels = Annotated[
 ]
 
 
-def check_model(
-    name_or_path: str, weights: str | None = None, argument: str = "--model", exported: bool = False
-) -> None:
+def check_model(name_or_path: str, weights: str | None = None, exported: bool = False) -> None:
     """Raises what can be said of `--model` and `--weights` without Keras.
 
     Args:
         name_or_path: The published name of a variant, such as `"t2t_vit_14"`, or a file as
             `keras_t2t.convert` takes it: a `.keras` file, or weights that tell their variant.
         weights: With a variant only, as its factory takes them. `None` means `"imagenet"`.
-        argument: What errors call `name_or_path`.
         exported: Whether an exported file will do, which `keras_t2t.Predictor` takes.
 
     Raises:
@@ -55,11 +52,11 @@ def check_model(
         return
     if not (exported and is_exported(name_or_path) or name_or_path.endswith(SUFFIXES)):
         raise ValueError(
-            f"{argument}: expected a file ({', '.join(SUFFIXES)}) or one of "
+            f"model: expected a file ({', '.join(SUFFIXES)}) or one of "
             f"{', '.join(list_variants())}{_EXPORTED * exported}, got {name_or_path!r}"
         )
     if weights is not None:
-        raise ValueError(f"--weights: expected none with {name_or_path}, which holds its own")
+        raise ValueError(f"weights: expected none with {name_or_path}, which holds its own")
     check_file(name_or_path)
 
 
@@ -74,11 +71,9 @@ def is_exported(path: str) -> bool:
     return path.lower().endswith((".tflite", ".onnx")) or Path(path).is_dir()
 
 
-def open_model(
-    name_or_path: str, weights: str | None = None, argument: str = "--model"
-) -> "keras.Model":
+def open_model(name_or_path: str, weights: str | None = None) -> "keras.Model":
     """The model that `--model` and `--weights` name; see `check_model`."""
-    check_model(name_or_path, weights, argument)
+    check_model(name_or_path, weights)
     load("keras")
     from keras_t2t.models.variants import list_variants
     from keras_t2t.zoo import create, load_model
@@ -94,16 +89,15 @@ def open_predictor(
     labels: str | None = None,
     batch_size: int = 16,
     threads: int | None = None,
-    argument: str = "--model",
 ) -> "Predictor":
     """The `keras_t2t.Predictor` of such a model or of an exported file; see `check_model`."""
-    check_model(name_or_path, weights, argument, exported=True)
+    check_model(name_or_path, weights, exported=True)
     names = read_labels(labels)
     load("keras")
     from keras_t2t.inference.predictor import Predictor
 
     exported = is_exported(name_or_path)
-    source = name_or_path if exported else open_model(name_or_path, weights, argument)
+    source = name_or_path if exported else open_model(name_or_path, weights)
     return Predictor(source, names, batch_size, threads)
 
 
@@ -116,25 +110,29 @@ def read_labels(labels: str | None) -> str | list[str] | None:
         try:
             return path.read_text(encoding="utf-8").splitlines()
         except UnicodeDecodeError:
-            raise ValueError(f"--labels: expected a text file in UTF-8, got {path}") from None
+            raise ValueError(f"labels: expected a text file in UTF-8, got {path}") from None
     if path.suffix or path.name != labels:  # as no name of labels has
-        raise FileNotFoundError(f"--labels: there is no file {path}")
+        raise FileNotFoundError(f"labels: there is no file {path}")
     return labels
 
 
-def some_images(sources: list[str] | None, limit: int = 100) -> list[str] | None:
-    """At most `limit` of the image files behind `sources`, evenly spread; `None` for `None`."""
+def some_images(sources: list[str] | None, name: str, limit: int = 100) -> list[str] | None:
+    """At most `limit` of the image files behind `sources`, evenly spread; `None` for `None`.
+
+    Raises:
+        ValueError: If a source brings none; the argument is called `name` there.
+    """
     from keras_t2t.image_files import find_images
 
     if sources is None:
         return None
     images, problems = find_images(sources)
     if problems:
-        raise ValueError(problems[0])
+        raise ValueError(f"{name}: {problems[0]}")
     return [images[i * len(images) // limit] for i in range(limit)] if images[limit:] else images
 
 
 def check_data(data: str) -> None:
     """Raises a FileNotFoundError unless `--data` is a TFDS name or a folder."""
     if not data.startswith("tfds:") and not Path(data).is_dir():
-        raise FileNotFoundError(f"{data}: no such folder")
+        raise FileNotFoundError(f"There is no folder {data}")

@@ -9,8 +9,10 @@ import contextlib
 import inspect
 import json
 import re
+import shlex
 import types
 import typing
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, NamedTuple
 
 from keras_t2t.limits import load_yaml
@@ -47,6 +49,19 @@ class Option(NamedTuple):
     help: str
     positional: bool = False
 
+    @property
+    def kind(self) -> Any:
+        """The type that is taken first, without its parameters."""
+        return _kind(_members(self.hint)[0])
+
+    @property
+    def spelling(self) -> str:
+        """What the command line calls it: `--batch-size`, or `IMAGE` where it has no name."""
+        if not self.positional:
+            return "--" + self.name.replace("_", "-")
+        name = self.name.upper()
+        return name.removesuffix("S") if self.kind is list else name
+
 
 def options_of(described) -> dict[str, Option]:
     """The options that a function or a dataclass stands for, by the names of the parameters.
@@ -68,6 +83,35 @@ def options_of(described) -> dict[str, Option]:
     return found
 
 
+def as_typed(message: str, options: Mapping[str, Option]) -> str:
+    """An error of a function in the words of the command line that its arguments come from.
+
+    Errors of this package name an argument at their beginning, `batch_size: expected ...`, between
+    backticks, or with its value, `precision='int8'`.
+
+    Args:
+        message: The error's.
+        options: By the name of an argument the `Option` that it comes from.
+    """
+    if not options:
+        return message
+    spelt = {name: option.spelling for name, option in options.items()}
+    # Of `model` and `model.depth` the longer one is looked for first.
+    name = rf"\b({'|'.join(map(re.escape, sorted(spelt, key=len, reverse=True)))})\b"
+
+    def with_value(found):
+        value = found[2].strip("'\"")
+        return spelt[found[1]] + ("" if value == "True" else f" {shlex.quote(value)}")
+
+    start = re.match(rf"{name}(, {name})*: ", message)
+    if start is not None:
+        rest = re.sub(r"\bexpected None\b", "expected null", message[start.end() :])
+        message = re.sub(name, lambda found: spelt[found[1]], start[0]) + rest
+    message = re.sub(f"`{name}`", lambda found: spelt[found[1]], message)
+    value = r"""('.*?'|".*?"|\S+?(?=[.,;)]*(?:\s|$)))"""
+    return re.sub(rf"(?<![^\s(]){name}={value}", with_value, message)
+
+
 def add_option(group, option: Option, flag: bool = False) -> None:
     """Adds an option to an argparse parser, or to a group of its options.
 
@@ -77,7 +121,7 @@ def add_option(group, option: Option, flag: bool = False) -> None:
         flag: Whether a bool takes no value: `--json`, not `--json true`.
     """
     name, hint, default, help, positional = option
-    required, kind = default is REQUIRED, _kind(_members(hint)[0])
+    required, kind = default is REQUIRED, option.kind
     settings = {} if positional else {"dest": name, "required": required}
     if flag and kind is bool:
         settings["action"] = "store_true"
@@ -93,8 +137,9 @@ def add_option(group, option: Option, flag: bool = False) -> None:
             help += f" (default: {_shown(default)})"
     if required and not positional:
         help += " (required)"
-    flags = [name if positional else "--" + name.replace("_", "-")]
-    group.add_argument(*flags, help=help.replace("%", "%%"), **settings)
+    group.add_argument(
+        name if positional else option.spelling, help=help.replace("%", "%%"), **settings
+    )
 
 
 def parse(parser: Parser, described, argv: list[str]) -> dict[str, Any]:

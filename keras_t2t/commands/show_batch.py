@@ -35,7 +35,7 @@ def run(
     """
     chosen = find_recipe(recipe)
     if not out.endswith(".png"):
-        raise ValueError(f"--out: expected a file that ends in .png, got {out}")
+        raise ValueError(f"out: expected a file that ends in .png, got {out}")
     check_data(data)
     require("plot", "matplotlib")  # before a data set is fetched
     load("tensorflow")

@@ -17,13 +17,13 @@ def run(variants: list[str] | None = None, *, plot: str | None = None, force: bo
     for name in variants or ():
         if name not in list_variants():
             raise ValueError(
-                f"VARIANT: expected some of {', '.join(list_variants())}, got {name!r}"
+                f"variants: expected some of {', '.join(list_variants())}, got {name!r}"
             )
     load("keras")
     from keras_t2t.inspection.summary import check_figure, save_figure, summary_table
 
     if plot:
-        check_figure(plot, force, "--plot")  # before all the counting
+        check_figure(plot, force, "plot")  # before all the counting
     table = summary_table(variants)
     if plot:
         save_figure(plot, overwrite=force)

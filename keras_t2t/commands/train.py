@@ -85,7 +85,10 @@ def parse(parser: Parser, argv: list[str], default_recipe: str = "published") ->
     for name, changed in items.items():
         values[name] = {**values[name], **changed}
     for part, kind in PARTS.items():
-        values[part] = kind(**{name: values[f"{part}.{name}"] for name in options_of(kind)})
+        try:
+            values[part] = kind(**{name: values[f"{part}.{name}"] for name in options_of(kind)})
+        except ValueError as error:
+            raise ValueError(f"{part}.{error}") from error
     recipe = Recipe(**{name: values[name] for name in options_of(Recipe)})
     if recipe.variant is not None:
         one_of(recipe.variant, "variant", list_variants())
@@ -105,19 +108,28 @@ def parse(parser: Parser, argv: list[str], default_recipe: str = "published") ->
     return {"recipe": recipe, "options": options, "out": values["out"]}
 
 
-def _add_options(parser, default_recipe, recipe):
-    """Adds all options, in groups; those of the recipe with its values as defaults."""
-    parser.allow_abbrev = False
-    parser.usage = "%(prog)s --data DATA --out OUT [OPTION ...]"
+def named_options(default_recipe: str = "published") -> dict[str, Option]:
+    """All options but those that print or read many of them, by the names of the fields."""
     recipes = f"{', '.join(RECIPES)}, or the recipe.yaml of a run. Other options change it."
     data = "tfds:NAME, a prepared TFDS folder, a folder with train/ and val/, or one of IDX files."
-    known = {
+    found = {
         "recipe": Option("recipe", str, default_recipe, recipes),
         "out": Option("out", str, None, "Folder of the run, resumed if it exists. (required)"),
         **options_of(Options),
         **options_of(Recipe),
         "data": Option("data", str, None, data + " (required)"),
     }
+    for part, kind in PARTS.items():
+        for name, option in options_of(kind).items():
+            found[f"{part}.{name}"] = option._replace(name=f"{part}.{name}")
+    return found
+
+
+def _add_options(parser, default_recipe, recipe):
+    """Adds all options, in groups; those of the recipe with its values as defaults."""
+    parser.allow_abbrev = False
+    parser.usage = "%(prog)s --data DATA --out OUT [OPTION ...]"
+    known = named_options(default_recipe)
     for title, names in GROUPS.items():
         group = parser.add_argument_group(title)
         for option in [known[name] for name in names.split()]:
@@ -125,9 +137,9 @@ def _add_options(parser, default_recipe, recipe):
             if option.name not in PARTS:
                 add_option(group, option._replace(default=value))
                 continue
-            for part in options_of(PARTS[option.name]).values():
-                name, default = f"{option.name}.{part.name}", getattr(value, part.name)
-                add_option(group, part._replace(name=name, default=default))
+            for name in options_of(PARTS[option.name]):
+                part = known[f"{option.name}.{name}"]
+                add_option(group, part._replace(default=getattr(value, name)))
     parser.add_argument("--config", metavar="FILE", help="YAML file of any of these options.")
     parser.add_argument(
         "--print-config",

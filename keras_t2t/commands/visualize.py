@@ -27,13 +27,13 @@ def run(
     """
     for image in images:
         if not Path(image).exists():
-            raise FileNotFoundError(f"{image}: no such file")
+            raise FileNotFoundError(f"images: there is no file {image}")
     names = models.read_labels(labels)
     models.check_model(model, weights)
     load("keras")
     from keras_t2t.inspection.report import check_folder, visualize
 
-    check_folder(out, force, "--out")  # before a model is loaded
+    check_folder(out, force, "out")  # before a model is loaded
     opened = models.open_model(model, weights)
     print(visualize(opened, images, out, labels=names, top=top, overwrite=force))
     return 0

@@ -38,6 +38,10 @@ def show_batch(
         ValueError: As `training_batches`; a `BadImageError` if an image cannot be decoded.
         ImportError: If matplotlib is not installed.
     """
+    if images > len(source):
+        raise ValueError(
+            f"images: expected at most the {len(source)} images of {source.name}, got {images}"
+        )
     batches = training_batches(source, augmentation, images, seed, preprocessing=preprocessing)
     with naming_bad_images():
         pixels, labels = (part.numpy() for part in next(iter(batches)))

@@ -50,7 +50,7 @@ def open_source(
         raise ValueError(f"split: expected one of {', '.join(SPLITS)}, got {split!r}")
     named = isinstance(spec, str) and spec.startswith("tfds:")
     if not named and (data_dir is not None or manual_dir is not None):
-        raise ValueError('data_dir, manual_dir: expected None unless spec is "tfds:NAME"')
+        raise ValueError('data_dir, manual_dir: expected with "tfds:NAME" only')
     if isinstance(spec, (tuple, list)) and len(spec) == 2:
         return ArraySource(*spec)
     if not isinstance(spec, (str, os.PathLike)):

@@ -48,6 +48,8 @@ class ExportOptions:
 
     def __post_init__(self):
         self.path = Path(self.path).expanduser()
+        if not self.path.name:
+            raise ValueError(f"path: expected the name of a file or folder, got {self.path}")
         self.format = _format(self.format, self.path)
         precisions = PRECISIONS[self.format]
         if self.batch_size is None:
@@ -68,7 +70,9 @@ class ExportOptions:
             _check_some(images, "calibration", "some 16 to 100 images, which int8 needs")
         for name, none in (("calibration", None), ("integer_io", False)):
             if self.precision != "int8" and getattr(self, name) is not none:
-                raise ValueError(f"{name}: expected {none} with precision={self.precision!r}")
+                raise ValueError(
+                    f"{name}: expected with precision='int8' only, got precision={self.precision!r}"
+                )
         if self.threads is not None:
             positive_int(self.threads, "threads")
         for taken in (self.path, self.report):

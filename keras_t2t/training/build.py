@@ -42,7 +42,11 @@ def build_model(recipe: Recipe, class_names: Sequence[str], weights: bool = True
             model = T2TViT(**arguments)
         else:
             model = create(recipe.variant, weights=source, skip_head=bool(source), **arguments)
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
+        # Errors of weights and their files name none of these arguments.
+        named = any(f"`{name}`" in str(error) for name in recipe.model)
+        if isinstance(error, ValueError) and not named:
+            raise
         raise ValueError(f"model: {error}") from error
     if recipe.pooling == "avg":
         head = Dense(len(class_names), class_names=class_names, dtype="float32", name="head")

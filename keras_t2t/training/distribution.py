@@ -85,7 +85,9 @@ def _refuse(options, backend):
             f"work under MultiWorkerMirroredStrategy ({_ISSUE}). {_USE_JAX}"
         )
     if options.many_hosts and options.strategy in ("mirrored", "one_device"):
-        raise ValueError(f"coordinator: expected strategy data_parallel, got {options.strategy}")
+        raise ValueError(
+            f"coordinator: expected strategy='data_parallel', got {options.strategy!r}"
+        )
     chosen = options.strategy
     needed = {"mirrored": "tensorflow", "data_parallel": "jax"}.get(chosen, backend)
     if needed != backend:
@@ -110,7 +112,7 @@ def _refuse(options, backend):
             raise ValueError(
                 f"strategy: {name} tells of {count} processes, but Keras trains in one only "
                 f"on {backend}{f' ({_ISSUE})' if backend == 'tensorflow' else ''}. {_USE_JAX}. To "
-                "train each process by itself, in a folder of its own, choose strategy one_device"
+                "train each process by itself, in a folder of its own, choose strategy='one_device'"
             )
 
 
@@ -215,7 +217,7 @@ def _connect(options):
             f"Tried {options.coordinator}"
             if options.many_hosts
             else "The environment tells of several: start them with srun or mpirun, or give "
-            "coordinator, num_hosts and host_id, or choose strategy one_device"
+            "`coordinator`, `num_hosts` and `host_id`, or choose strategy='one_device'"
         )
         raise ValueError(
             f"coordinator: the hosts do not find each other ({str(error).rstrip('.')}). {tried}"

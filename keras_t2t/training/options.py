@@ -61,7 +61,7 @@ class Options:
         validation.fields(self, "at least 1", lambda value: value >= 1, "keep_checkpoints")
         validation.fields(self, "at least 1", lambda value: value is None or value >= 1, "devices")
         if self.strategy == "one_device" and (self.devices or 1) > 1:
-            raise ValueError(f"devices: expected 1 with strategy one_device, got {self.devices}")
+            raise ValueError(f"devices: expected 1 with strategy='one_device', got {self.devices}")
         given = (self.coordinator, self.num_hosts, self.host_id)
         if self.many_hosts and None in given:
             raise ValueError("coordinator, num_hosts, host_id: expected all three or none")

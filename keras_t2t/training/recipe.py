@@ -116,8 +116,8 @@ class Recipe:
         check("a number between 0 and 1", lambda value: value is None or 0 < value < 1, *between)
         if self.epochs <= self.cooldown_epochs:
             raise ValueError(
-                f"epochs: expected more than the {self.cooldown_epochs} cooldown_epochs among "
-                f"them, got {self.epochs}"
+                f"epochs: expected more than cooldown_epochs={self.cooldown_epochs}, "
+                f"got {self.epochs}"
             )
         factors = list(self.part_rates.values())
         if not all(factor >= 0 for factor in factors):
@@ -285,18 +285,20 @@ def find_recipe(name: str, variant: str | None = None) -> Recipe:
     """
     if name.endswith((".yaml", ".yml")):
         if not Path(name).is_file():
-            raise FileNotFoundError(f"--recipe: there is no file {name}")
+            raise FileNotFoundError(f"recipe: there is no file {name}")
         recipe = load_recipe(name)
     elif name not in RECIPES:
         raise ValueError(
-            f"--recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
+            f"recipe: expected a .yaml file or one of {', '.join(RECIPES)}, got {name!r}"
         )
     elif name != "small" and variant:
         recipe = RECIPES[name](variant)
     else:
         recipe = RECIPES[name]()
     if variant and recipe.variant is None:
-        raise ValueError(f"--variant: expected none with --recipe {name}, a model of its own")
+        raise ValueError(
+            f"variant: expected none with recipe={name!r}, which has a model of its own"
+        )
     return recipe
 
 

@@ -65,9 +65,9 @@ def train(
     devices = choose_devices(chosen)
     if devices.strategy == "mirrored" and recipe.accumulation_steps > 1:
         raise ValueError(
-            "accumulation_steps: expected 1 with strategy mirrored, because Keras accumulates "
+            "accumulation_steps: expected 1 with strategy='mirrored', because Keras accumulates "
             "gradients in a conditional, where replicas cannot meet (merge_call). Use "
-            "--strategy data_parallel on JAX, or one device"
+            "strategy='data_parallel' on JAX, or one device"
         )
     batches = open_batches(recipe, chosen, devices)
     class_lines = "".join(f"{name}\n" for name in batches.class_names)
@@ -98,7 +98,7 @@ def _trained(recipe, batches, devices, options, folder, class_lines, verbose):
             if isinstance(stopped, LossNotFinite):
                 raise LossNotFinite(
                     f"{stopped} A run in another folder starts from its weights, but for the "
-                    f"head's, with --weights {folder / MODEL_FILE}"
+                    f"head's, with weights={str(folder / MODEL_FILE)!r}"
                 ) from stopped
         raise
     if devices.writes:
@@ -134,11 +134,10 @@ def _refuse_another_run(recipe, class_lines, folder):
     before, now = plain(load_recipe(path) if path.exists() else recipe), plain(recipe)
     different = [name for name in now if now[name] != before[name]]
     if different:
-        name = different[0]
+        name, names = different[0], ", ".join(f"`{name}`" for name in different)
         raise ValueError(
-            f"{path}: is of another recipe: {', '.join(different)} differ ({name} is "
-            f"{before[name]!r} there, {now[name]!r} here). Choose another folder, or the same "
-            "recipe"
+            f"{path}: is of another recipe: {names} differ (`{name}` is {before[name]!r} there, "
+            f"{now[name]!r} here). Choose another folder, or the same recipe"
         )
 
 

@@ -119,7 +119,7 @@ def find(variant: str, weights: str) -> PublishedWeights:
     if not rows:
         variants = ", ".join(dict.fromkeys(row.variant for row in PUBLISHED))
         raise ValueError(
-            f"No weights are published for variant={variant!r}, so weights={weights!r} cannot be "
+            f"No weights are published for {variant}, so weights={weights!r} cannot be "
             f"loaded. Weights are published for {variants}."
         )
     raise ValueError(

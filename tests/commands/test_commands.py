@@ -306,8 +306,8 @@ def test_errors_of_export_are_one_line(model_file, folder, capsys):
     broken = folder / "broken.tflite"
     broken.write_bytes(b"no model")
     cases = {
-        "`precision` must be one of": ["--precision", "int4"],
-        "calibration: expected some 16 to 100 images": ["--precision", "int8"],
+        "--precision must be one of": ["--precision", "int4"],
+        "--calibration: expected some 16 to 100 images": ["--precision", "int8"],
         "empty: no such file": ["--precision", "int8", "--calibration", str(folder / "empty")],
         "notes.txt: not an image": ["--images", str(folder / "notes.txt")],
         "argument --batch-size: expected an integer of at least 1": ["--batch-size", "few"],

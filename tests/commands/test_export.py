@@ -62,21 +62,23 @@ def test_arguments_of_export_are_checked_before_the_model(backend, tmp_path, mon
         "mine is a folder, which is not replaced": ["mine", "--force"],
         "saved.tflite is a folder, which is not replaced by a file": ["saved.tflite", "--force"],
         "There is no folder": ["missing/a.tflite"],
-        "`format` must be one of": ["a", "--format", "caffe"],
-        "path: expected .tflite or .onnx at the end, or no suffix for a SavedModel": ["a.txt"],
-        "path: expected no suffix at the end for format 'saved_model'": [
+        "--format must be one of": ["a", "--format", "caffe"],
+        "DESTINATION: expected .tflite or .onnx at the end, or no suffix for a SavedModel": [
+            "a.txt"
+        ],
+        "DESTINATION: expected no suffix at the end for format 'saved_model'": [
             *["a.TFLITE", "--format", "saved_model"]
         ],
-        "`precision` must be one of 'float32' for format 'saved_model'": [
+        "--precision must be one of 'float32' for format 'saved_model'": [
             *["a", "--precision", "float16"]
         ],
-        "calibration: expected some 16 to 100 images": ["a.tflite", "--precision", "int8"],
-        "calibration: expected None with precision='float32'": [
+        "--calibration: expected some 16 to 100 images": ["a.tflite", "--precision", "int8"],
+        "--calibration: expected with --precision int8 only, got --precision float32": [
             *["a.tflite", "--calibration", photo]
         ],
-        "integer_io: expected False": ["a.tflite", "--integer-io"],
+        "--integer-io: expected with --precision int8 only": ["a.tflite", "--integer-io"],
         "nothing: no such file": ["a.tflite", "--images", str(tmp_path / "nothing")],
-        'labels: expected "imagenet"': ["a.tflite", "--labels", "mnist"],
+        '--labels: expected "imagenet"': ["a.tflite", "--labels", "mnist"],
     }
     for message, (destination, *options) in cases.items():
         arguments = ["export", "t2t_vit_14", str(tmp_path / destination), *options]
@@ -146,7 +148,7 @@ def test_evaluation_by_the_names_of_classes(model_file, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("top-1 100.00%, 1 images")
     (data / "val" / "unicorn").mkdir()
     error = error_of(["evaluate", str(file), "--data", str(data)], capsys)
-    assert "data: expected the 4 classes of model 'small' or some of them, got 5 of" in error
+    assert "--data: expected the 4 classes of model 'small' or some of them, got 5 of" in error
     assert error.endswith("which it does not know by name: unicorn\n")
     # A .keras file holds no names.
     error = error_of(["evaluate", model_file, "--data", str(data)], capsys)

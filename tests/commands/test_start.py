@@ -65,32 +65,32 @@ USAGE_ERRORS = {
     "There is no file missing.tflite": "evaluate missing.tflite --data folder",
     "--labels: there is no file l.txt": "predict image.png --model mine.keras --labels l.txt",
     "--weights: expected none with mine.keras": "evaluate mine.keras --weights x --data folder",
-    "weights='imagenet21k' is not published for t2t_vit_14": (
+    "--weights imagenet21k is not published for t2t_vit_14": (
         "predict image.png --model t2t_vit_14 --weights imagenet21k"
     ),
-    "nowhere: no such folder": "evaluate mine.keras --data nowhere",
-    "nothing: no such folder": "check-data nothing",
+    "There is no folder nowhere": "evaluate mine.keras --data nowhere",
+    "There is no folder nothing": "check-data nothing",
     "--out: expected a file that ends in .png": "show-batch folder --out batch.pdf",
     "--recipe: expected a .yaml file or one of": "show-batch folder --out a.png --recipe big",
     "There is no file none.pth": "convert none.pth a.keras",
-    "`source` must end in .pth, ": "convert image.png a.keras",
-    "`destination` must end in .pth, ": "convert mine.keras a.onnx",
-    "`variant` must be one of": "convert mine.keras a.npz --variant t2t",
+    "SOURCE must end in .pth, ": "convert image.png a.keras",
+    "DESTINATION must end in .pth, ": "convert mine.keras a.onnx",
+    "--variant must be one of": "convert mine.keras a.npz --variant t2t",
     "mine.keras exists. Pass --force": "convert mine.keras mine.keras",
-    "`precision` must be one of": "export mine.keras a.tflite --precision int4",
+    "--precision must be one of": "export mine.keras a.tflite --precision int4",
     "MODEL: expected a file": "export mine.txt a.tflite",
     "argument --batch-size: expected an integer of at least 1 or dynamic, got 'few'": (
         "export mine.keras a.tflite --batch-size few"
     ),
     "VARIANT: expected some of t2t_vit_7, ": "summary t2t_vit_8",
-    "none.jpg: no such file": "visualize none.jpg --model mine.keras --out seen",
+    "IMAGE: there is no file none.jpg": "visualize none.jpg --model mine.keras --out seen",
     "the following arguments are required: --data, --out": "train",
     "argument --epochs: expected an integer, got 'many'": "train --epochs many",
     "--config: there is no file none.yaml": "train --config none.yaml",
-    "`variant` must be one of 't2t_vit_7', ": "train --data folder --out a --variant t2t_vit_15",
-    "precision: expected one of float32": "train --data folder --out a --precision float8",
+    "--variant must be one of 't2t_vit_7', ": "train --data folder --out a --variant t2t_vit_15",
+    "--precision: expected one of float32": "train --data folder --out a --precision float8",
     "--recipe: there is no file none.yaml": "finetune --recipe none.yaml",
-    "empty: no such folder": "finetune --data empty --out a",
+    "There is no folder empty": "finetune --data empty --out a",
 }
 
 

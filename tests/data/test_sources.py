@@ -197,7 +197,7 @@ def test_wrong_folders(tmp_path):
         open_source(tmp_path, "train")
     with pytest.raises(ValueError, match="split: expected one of train, validation, got 'test'"):
         open_source(tmp_path, "test")
-    with pytest.raises(ValueError, match="data_dir, manual_dir: expected None unless"):
+    with pytest.raises(ValueError, match='data_dir, manual_dir: expected with "tfds:NAME" only'):
         open_source(tmp_path, "train", data_dir=tmp_path)
 
 
@@ -247,7 +247,7 @@ def test_check_data_of_no_folder(tmp_path, capsys):
     assert main(["check-data", str(tmp_path / "nowhere")]) == 2
     assert main(["check-data", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines() == [
-        f"keras-t2t: error: {tmp_path / 'nowhere'}: no such folder",
+        f"keras-t2t: error: There is no folder {tmp_path / 'nowhere'}",
         f"keras-t2t: error: {tmp_path}: expected a folder with train/ and val/ or validation/",
     ]
 

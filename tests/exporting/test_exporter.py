@@ -103,10 +103,12 @@ CASES = {
     "calibration: expected some 16 to 100 images, which int8 needs, got none": {
         "precision": "int8"
     },
-    "integer_io: expected False with precision='float32'": {"integer_io": True},
+    "integer_io: expected with precision='int8' only, got precision='float32'": {
+        "integer_io": True
+    },
     "`batch_size` must be a positive int. Received: batch_size=0": {"batch_size": 0},
     "`threads` must be a positive int": {"threads": -1},
-    "calibration: expected None with precision='float16'": {
+    "calibration: expected with precision='int8' only, got precision='float16'": {
         "precision": "float16",
         "calibration": ["cat.jpg"],
     },

@@ -176,7 +176,7 @@ def test_refusals():
     cases = {
         "strategy: expected one of auto, mirrored": {"strategy": "multi_worker"},
         "devices: expected at least 1": {"devices": 0},
-        "devices: expected 1 with strategy one_device": {"strategy": "one_device", "devices": 2},
+        "devices: expected 1 with strategy='one_device'": {"strategy": "one_device", "devices": 2},
         "coordinator, num_hosts, host_id: expected all three or none": {"num_hosts": 2},
     }
     hosts = {"coordinator": "localhost:1", "num_hosts": 2, "host_id": 0}
@@ -187,7 +187,7 @@ def test_refusals():
         }
     if BACKEND == "jax":
         keras.ops.zeros(())  # JAX runs: its devices are counted
-        cases["expected strategy data_parallel, got one_device"] = {
+        cases["expected strategy='data_parallel', got 'one_device'"] = {
             **hosts,
             "strategy": "one_device",
         }

@@ -185,7 +185,7 @@ def test_what_is_stopped_leaves_a_model(how, tmp_path, monkeypatch):
     averaged = accuracy(out / "model_ema.keras")
     assert averaged == pytest.approx(float(row["ema_val_top1"]), abs=1e-6)
     if how == "nan":
-        assert str(told.value).endswith(f"with --weights {out / 'model.keras'}")
+        assert str(told.value).endswith(f"with weights='{out / 'model.keras'}'")
     second = recipe(epochs=1, warmup_epochs=0, weights=str(out / "model.keras"))
     model, _ = train(second, data(), tmp_path / "second", verbose=0)
     assert all(np.isfinite(weight).all() for weight in model.get_weights())
@@ -257,7 +257,7 @@ def test_a_folder_that_is_removed_ends_the_training(tmp_path, monkeypatch):
 def test_another_recipe_in_the_same_folder(run):
     out, _, _ = run
     other = dataclasses.replace(recipe(epochs=3), learning_rate=0.5, seed=1)
-    with pytest.raises(ValueError, match="another recipe: seed, learning_rate differ"):
+    with pytest.raises(ValueError, match="another recipe: `seed`, `learning_rate` differ"):
         train(other, data(), out, verbose=0)
     three = {split: (images, labels % 3) for split, (images, labels) in data().items()}
     with pytest.raises(ValueError, match="classes.txt: is of other classes"):

@@ -521,9 +521,7 @@ class TestFaults:
             "'imagenet21k' is not published for t2t_vit_7. Expected 'imagenet',",
             weights="imagenet21k",
         )
-        self.load(
-            ValueError, "No weights are published for variant='t2t_vit_dense'", "t2t_vit_dense"
-        )
+        self.load(ValueError, "No weights are published for t2t_vit_dense", "t2t_vit_dense")
         self.load(
             FileNotFoundError,
             "There is no checkpoint file .*none.pth",
