@@ -22,7 +22,7 @@ from keras_t2t.weights.checkpoint import read_checkpoint, write_checkpoint
 from tests.exporting.trained import photos, trained_model
 from tests.missing import missing, top
 
-pytestmark = pytest.mark.tensorflow  # which exports need
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("jax", "torch")
@@ -134,32 +134,25 @@ def error_of(action, files, out, capsys):
     return error.removeprefix("keras-t2t: error: ").rstrip("\n")
 
 
-@pytest.fixture(scope="module")
-def told():
-    """The pairs of extra and package that errors named."""
-    return set()
-
-
-@pytest.mark.parametrize("action", [*COMMANDS, *CALLS])
-def test_errors_name_the_extra(action, files, told, tmp_path, capsys):
-    """Without any extra at first, and then with each package that the error before asked for."""
-    absent = {package for _, package in PAIRS}
-    while True:
-        with missing(absent):
-            error = error_of(action, files, tmp_path, capsys)
-        if COMMANDS.get(action, "") in error and "not installed" not in error:
-            return
-        found = re.fullmatch(r'(\w+) is not installed: pip install "keras_t2t\[(\w+)\]"', error)
-        assert found, error
-        package, extra = found.groups()
-        assert package in EXTRAS[extra]
-        assert list(tmp_path.iterdir()) == []  # nothing was written before
-        absent.remove(package)
-        told.add((extra, package))
-
-
-def test_errors_name_every_extra(told):
-    """Of the test above, whose actions are to reach every import of an extra."""
+def test_errors_name_every_extra(files, tmp_path, capsys):
+    """Each action without any extra at first, then with each package that the error asked for."""
+    told = set()
+    for number, action in enumerate([*COMMANDS, *CALLS]):
+        out, absent = tmp_path / str(number), {package for _, package in PAIRS}
+        out.mkdir()
+        while True:
+            with missing(absent):
+                error = error_of(action, files, out, capsys)
+            if COMMANDS.get(action, "") in error and "not installed" not in error:
+                break
+            found = re.fullmatch(r'(\w+) is not installed: pip install "keras_t2t\[(\w+)\]"', error)
+            assert found, (action, error)
+            package, extra = found.groups()
+            assert package in EXTRAS[extra], action
+            assert list(out.iterdir()) == [], action  # Nothing was written before.
+            absent.remove(package)
+            told.add((extra, package))
+    # The actions reach every import of an extra.
     assert told == {pair for pair in PAIRS if pair[0] not in BACKENDS}
 
 

@@ -21,7 +21,7 @@ from keras_t2t.data.decoding import decode
 from keras_t2t.image_files import load_image
 from tests.exporting.trained import photos, trained_model
 
-pytestmark = pytest.mark.tensorflow  # no backend matters
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 ROOT = Path(__file__).parents[2]
 DAMAGED_COPIES = 25
@@ -125,7 +125,7 @@ def folder(tmp_path_factory):
         "export model.keras saved --images data",
         "train --recipe small --data data --out run --epochs 1 --batch-size 6 --warmup-epochs 0 "
         "--model.depth 1 --preprocessing.mean [0,0,0] --preprocessing.std [1,1,1]",
-        "evaluate run/model.keras --data data",
+        "evaluate model.keras --data data",
     ],
 )
 def test_commands_say_nothing_of_it(line, folder, monkeypatch, capfd):

@@ -12,7 +12,7 @@ from keras_t2t.commands.main import COMMANDS, main
 from keras_t2t.commands.options import as_typed
 from tests.exporting.trained import photos, trained_model
 
-pytestmark = pytest.mark.tensorflow  # no backend matters
+pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 
 MODULES = {
     name: importlib.import_module(f"keras_t2t.commands.{name.replace('-', '_')}")
