@@ -20,7 +20,7 @@ SCRIPT = Path(__file__).resolve().parents[2] / "scripts/fault_drill.py"
 @pytest.mark.slow
 def test_a_training_that_is_killed_ends_like_one_that_is_not():
     done = subprocess.run(
-        [sys.executable, SCRIPT, "--kills", "1", "--epochs", "5", "--no-full-disk"],
+        [sys.executable, SCRIPT, "--kills", "1", "--epochs", "3", "--no-full-disk"],
         env={**os.environ, "PYTHONPATH": str(SCRIPT.parents[1]), "KERAS_BACKEND": BACKEND},
         capture_output=True,
         text=True,
