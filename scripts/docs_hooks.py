@@ -43,7 +43,8 @@ def command_line():
             actions = [a for a in group._group_actions if a.dest != "help"]
             if actions:
                 rows = "\n".join(f"| {_name(a)} | {_cell(_help(parser, a))} |" for a in actions)
-                parts.append(f"| {group.title} | |\n| --- | --- |\n{rows}")
+                title = group.title.removeprefix("positional ")
+                parts.append(f"| {title} | |\n| --- | --- |\n{rows}")
     return "\n\n".join(parts) + "\n"
 
 

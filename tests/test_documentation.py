@@ -121,6 +121,7 @@ def pages_that_run():
             yield pytest.param(page, marks=getattr(pytest.mark, mark))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("page", pages_that_run())
 def test_blocks_run(page, files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
