@@ -125,7 +125,7 @@ def pages_that_run():
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("page", pages_that_run())
+@pytest.mark.parametrize("page", list(pages_that_run()))
 def test_blocks_run(page, files, tmp_path, monkeypatch):
     shutil.copytree(files, tmp_path, symlinks=True, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)

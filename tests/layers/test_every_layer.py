@@ -70,7 +70,9 @@ def test_output_shape(name):
 @pytest.mark.parametrize("name", CASES)
 def test_another_rank_is_refused(name):
     make, shape = CASES[name]
-    ranks = {"MLP": range(2, 6), "T2TBlock": (3, 4)}.get(name.split(",")[0], (len(shape),))
+    ranks = {"MLP": range(2, 6), "Dense": range(2, 6), "T2TBlock": (3, 4)}.get(
+        name.split(",")[0], (len(shape),)
+    )
     built = make()
     built(example(shape))
     for rank in set(range(6)) - set(ranks):

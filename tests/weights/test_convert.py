@@ -94,7 +94,9 @@ def test_variant_where_nothing_tells(state, tmp_path):
 
     small = keras_t2t.T2TViT7(input_shape=(32, 32, 3))
     small.save_weights(tmp_path / "small.weights.h5")
-    with pytest.raises(ValueError, match=r"small.weights.h5 does not tell its variant.*--variant"):
+    with pytest.raises(
+        ValueError, match=r"small.weights.h5 does not tell its variant. Pass `variant`"
+    ):
         keras_t2t.convert(tmp_path / "small.weights.h5", tmp_path / "x.npz")
     keras_t2t.convert(tmp_path / "small.weights.h5", tmp_path / "x.npz", variant="t2t_vit_7")
     found, expected = read_checkpoint(tmp_path / "x.npz"), keras_t2t.published_state_dict(small)
@@ -153,11 +155,11 @@ def test_command_refuses(published, tmp_path, capsys):
     target.write_text("precious")
     cases = {
         f"{target} exists. Pass --force to replace it.": [published, target],
-        "`destination` must end in .pth, ": [published, tmp_path / "x.onnx"],
-        "`source` must end in .pth, ": [tmp_path / "x.onnx", tmp_path / "x.npz"],
+        "DESTINATION must end in .pth, ": [published, tmp_path / "x.onnx"],
+        "SOURCE must end in .pth, ": [tmp_path / "x.onnx", tmp_path / "x.npz"],
         f"There is no file {tmp_path / 'x.pth'}": [tmp_path / "x.pth", tmp_path / "x.npz"],
         "There is no folder": [published, tmp_path / "none" / "x.npz"],
-        "`variant` must be one of": [published, tmp_path / "x.npz", "--variant", "t2t"],
+        "--variant must be one of": [published, tmp_path / "x.npz", "--variant", "t2t"],
     }
     for message, arguments in cases.items():
         assert main(["convert", *map(str, arguments)]) == 2

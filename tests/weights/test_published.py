@@ -49,7 +49,7 @@ def test_find_lists_what_exists_for_the_variant():
 
 
 def test_find_lists_the_variants_where_nothing_is_published():
-    with pytest.raises(ValueError, match="variant='t2t_vit_14_se'.*t2t_vit_7, t2t_vit_10"):
+    with pytest.raises(ValueError, match="published for t2t_vit_14_se, .*t2t_vit_7, t2t_vit_10"):
         find("t2t_vit_14_se", "imagenet")
 
 
