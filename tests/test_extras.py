@@ -27,7 +27,7 @@ pytestmark = [pytest.mark.tensorflow, pytest.mark.slow]
 ROOT = Path(__file__).parents[1]
 BACKENDS = ("jax", "torch")
 # They bring nothing that the package imports.
-OTHER_EXTRAS = ("gpu", "test")
+OTHER_EXTRAS = ("gpu", "docs", "test")
 
 
 def requirements():

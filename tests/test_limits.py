@@ -186,7 +186,7 @@ def large_layer(path):
 
 def large_network(path):
     with keras.StatelessScope(initialize_variables=False):
-        model = keras_t2t.T2TViT(input_shape=(40_000, 40_000, 3))
+        model = keras_t2t.T2TViT(input_shape=(4096, 4096, 3))
     return keras_file(path, model)
 
 

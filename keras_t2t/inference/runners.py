@@ -18,7 +18,7 @@ from keras_t2t.layers.head import model_class_names
 from keras_t2t.limits import LONGEST_TEXT, MOST_PIXELS
 from keras_t2t.preprocessing_layer import carried_preprocessing
 from keras_t2t.rewrite import fuse, output_of
-from keras_t2t.seal import verify_seal
+from keras_t2t.seal import verify_archive, verify_seal
 from keras_t2t.validation import positive_int
 
 Source = keras.Model | str | os.PathLike
@@ -223,6 +223,7 @@ class LiteRTRunner(Runner):
             self.interpreter = Interpreter(model_content=content, num_threads=threads)
             self.interpreter.allocate_tensors()
             if NAME.encode() in content:  # The model itself names what is in the zip behind it.
+                verify_archive(path)
                 with zipfile.ZipFile(io.BytesIO(content)) as packed:
                     if packed.getinfo(NAME).file_size > LONGEST_TEXT:
                         raise ValueError(f"{NAME}: expected at most {LONGEST_TEXT} bytes")
