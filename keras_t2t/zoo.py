@@ -99,7 +99,7 @@ def create(
         keeps_head = include_top and not skip_head
         if keeps_head and isinstance(weights, str) and weights in PREPROCESSING:
             # Before the download.
-            entry = find(variant, str(weights))
+            entry = find(variant, weights)
             _require_head(entry.filename, entry.classes, classes)
         source = pretrained.open_weights(variant, weights, build, shape)
         if keeps_head:

@@ -34,12 +34,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         one line on stderr tells; 130 if the user stopped it (Ctrl-C).
     """
     argv = sys.argv[1:] if argv is None else list(argv)
-    known = {}
+    command = None
     try:
         # Only what is neither help, version nor an error has a command.
         name = argv[0] if argv and argv[0] in COMMANDS else _overview().parse_args(argv).command
         command = _module(name)
-        known = _options(command)
         parser = options.Parser(prog=f"keras-t2t {name}", description=_summary(command))
         if hasattr(command, "parse"):
             arguments = command.parse(parser, argv[1:])
@@ -56,6 +55,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     except (ValueError, OSError, ImportError) as error:
+        known = _options(command) if command else {}
         complain("error", options.as_typed(str(error), known))
         return 2
 

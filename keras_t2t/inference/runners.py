@@ -48,7 +48,6 @@ def open_runner(source: Source, threads: int | None = None) -> "Runner":
         raise FileNotFoundError(f"There is no model file {path}")
     if path.is_dir():
         return SavedModelRunner(path)
-    verify_seal(path)
     if path.suffix == ".keras":
         from keras_t2t.weights.keras_files import read_model
 
@@ -219,11 +218,13 @@ class LiteRTRunner(Runner):
         content, text = path.read_bytes(), None
         self.path, self.threads = path, threads
         with _reading(path, "LiteRT model"):
+            ours = NAME.encode() in content  # The model itself names what is in the zip behind it.
+            if ours:
+                verify_archive(path)
             # Bytes are checked before they are used; of a file LiteRT believes what it says.
             self.interpreter = Interpreter(model_content=content, num_threads=threads)
             self.interpreter.allocate_tensors()
-            if NAME.encode() in content:  # The model itself names what is in the zip behind it.
-                verify_archive(path)
+            if ours:
                 with zipfile.ZipFile(io.BytesIO(content)) as packed:
                     if packed.getinfo(NAME).file_size > LONGEST_TEXT:
                         raise ValueError(f"{NAME}: expected at most {LONGEST_TEXT} bytes")
@@ -260,6 +261,7 @@ class OnnxRunner(Runner):
         require("export", "onnxruntime")
         import onnxruntime
 
+        verify_seal(path)
         self.path, self.threads = path, threads
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
